@@ -1,0 +1,83 @@
+"""What a run says while it trains: every logged number, and live SQL for a fixed handful of validation questions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from text2sql import generation, prompts, runs
+from text2sql.config import Config
+from text2sql.evaluation import Scorer
+from text2sql.example import Example
+from text2sql.tracking import Tracker
+
+log = logging.getLogger(__name__)
+
+
+class HistoryCallback(TrainerCallback):
+    """Append every logged step to history.jsonl and hand it to the tracker, as it happens."""
+
+    def __init__(self, path: Path, tracker: Tracker) -> None:
+        self.path, self.tracker = path, tracker
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if not state.is_world_process_zero or not logs:
+            return
+        runs.append_jsonl(self.path, [{"step": state.global_step, "epoch": state.epoch, **logs}])
+        self.tracker.log(logs, state.global_step)
+
+
+class SQLSampleCallback(TrainerCallback):
+    """At every evaluation, write SQL for the same few validation questions, and say whether it runs and matches.
+
+    Question, gold, prediction, verdict and reason go to the log, to samples.jsonl and to the tracker's table.
+    """
+
+    def __init__(
+        self, config: Config, tokenizer: Any, examples: Sequence[Example], path: Path, tracker: Tracker, precision: str
+    ) -> None:
+        self.config, self.tokenizer, self.examples = config, tokenizer, list(examples)
+        self.path, self.tracker, self.precision = path, tracker, precision
+        self.scorer = Scorer(timeout_s=config.eval.timeout_s, max_rows=config.eval.max_rows)
+        self.prompts = [
+            prompts.encode_prompt(tokenizer, example, config.prompt, config.trainer.max_length).ids for example in examples
+        ]
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if not state.is_world_process_zero or not self.examples:
+            return
+        answers = generation.generate(
+            model,
+            self.tokenizer,
+            self.prompts,
+            max_new_tokens=self.config.prompt.max_sql_tokens,
+            batch_size=self.config.hardware.generation_batch_size,
+            precision=self.precision,
+        )
+        rows = [self._row(state.global_step, self.examples[i], text) for i, text in sorted(answers)]
+        for row in rows:
+            log.info(
+                "step %(step)d | %(question)s\n    gold        %(gold)s\n    prediction  %(prediction)s\n"
+                "    %(verdict)s %(reason)s",
+                row,
+            )
+        runs.append_jsonl(self.path, rows)
+        self.tracker.table("samples", rows, state.global_step)
+
+    def _row(self, step: int, example: Example, text: str) -> dict[str, Any]:
+        prediction = generation.extract_sql(text)
+        row = {"step": step, "id": example.id, "question": example.question, "gold": example.sql, "prediction": prediction}
+        if not example.executable:
+            return {**row, "runs": None, "matches": None, "verdict": "not_executed", "reason": "no database"}
+        score = self.scorer.score(example, prediction)
+        return {
+            **row,
+            "runs": score.runs,
+            "matches": score.correct,
+            "verdict": score.verdict.value,
+            "reason": score.reason,
+        }

@@ -1,0 +1,105 @@
+"""The edge between a typed command line and Hydra: `phase=2` as people type it, and one readable error instead of a stack."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from text2sql.config import Config
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+BARE_PHASES = re.compile(r"phase=\d+(,\d+)*")
+
+
+def quote_phase(arguments: list[str]) -> list[str]:
+    """Quote the digits of `phase=2` and `phase=1,2`: Hydra reads a bare 2 as an int and refuses it as a group's choice."""
+    return [
+        "phase=" + ",".join(f"'{number}'" for number in argument.removeprefix("phase=").split(","))
+        if BARE_PHASES.fullmatch(argument)
+        else argument
+        for argument in arguments
+    ]
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Prepare sys.argv for Hydra, and end on a user's mistake with one message and exit code 2.
+
+    Everything else (our own bugs, a full disk, a lost GPU) keeps its traceback. HYDRA_FULL_ERROR=1 keeps all of them.
+    """
+    sys.argv[1:] = quote_phase(sys.argv[1:])
+    if os.environ.get("HYDRA_FULL_ERROR"):
+        yield
+        return
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands errors on instead of printing its own version
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, ValueError, FileNotFoundError, PermissionError) as error:
+        if not _is_users_mistake(error):
+            raise
+        print(f"error: {explain(error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _is_users_mistake(error: BaseException) -> bool:
+    """ValueErrors that our package raised itself; those from inside a library are bugs and keep their stack."""
+    if isinstance(error, (HydraException, OmegaConfBaseException, OSError)):
+        return True
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and Path(frame.tb_frame.f_code.co_filename).parent.is_relative_to(Path(__file__).parent)
+
+
+def explain(error: BaseException) -> str:
+    """The error in one paragraph, with what exists in place of what was asked for."""
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    text = "\n".join(str(link) for link in chain)
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
+    if "No match in the defaults list" in text and key:
+        return f"{key[1]} is not a config group; there are {_closest(key[1], groups())}"
+    if (choice := re.search(r"Could not find '([^']+)/([^/']+)'", text)) and (CONF / choice[1]).is_dir():
+        options = sorted(path.stem for path in (CONF / choice[1]).glob("*.yaml"))
+        return f"{choice[1]}={choice[2]} does not exist; {choice[1]} can be {_closest(choice[2], options)}"
+    if key and "is not in struct" in text or key and re.search(r"Key '[^']+' not in", text):
+        return _unknown_key(key[1])
+    if isinstance(error, ValueError) and not isinstance(error, (HydraException, OmegaConfBaseException)):
+        return str(error)
+    detail = str(chain[-1]).strip().splitlines()[0]
+    named = f" ({key[1]})" if key and key[1] not in first + detail else ""
+    return (first if detail in first else f"{first.rstrip('.')}: {detail}") + named
+
+
+def groups() -> list[str]:
+    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
+
+
+def _unknown_key(key: str) -> str:
+    parent, _, name = key.rpartition(".")
+    section: Any = OmegaConf.select(OmegaConf.structured(Config), parent) if parent else OmegaConf.structured(Config)
+    if section is None:
+        return _unknown_key(parent)
+    where = f"{parent} has" if parent else "the config has"
+    known = {str(child) for child in section} | (set() if parent else set(groups()))
+    return f"{key} is not a setting; {where} {_closest(name, known)}"
+
+
+def _closest(wrong: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    guess = difflib.get_close_matches(wrong, known, n=1)
+    return ", ".join(known) + (f" (did you mean {guess[0]}?)" if guess else "")

@@ -1,0 +1,292 @@
+"""The config: one dataclass per group, one schema, and `load()`, the one door between Hydra and the rest of the package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Optional
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+# omegaconf reads annotations at run time and knows Optional[X] on every Python we support.
+
+
+class BadRow(Enum):
+    drop = "drop"
+    refuse = "refuse"
+
+
+class TrackingMode(Enum):
+    online = "online"
+    offline = "offline"
+    none = "none"
+
+
+class Device(Enum):
+    cuda = "cuda"
+    cpu = "cpu"
+
+
+@dataclass
+class Model:
+    """A causal language model: `path` is a hub id, a local folder, `wheel` (SmolLM2 from the package index) or `tiny`."""
+
+    name: str = MISSING
+    path: str = MISSING
+    hub_id: str = MISSING
+    revision: Optional[str] = None
+    attn_implementation: str = "sdpa"
+
+
+@dataclass
+class Quant:
+    """Weight quantisation; the names are those of transformers' BitsAndBytesConfig."""
+
+    load_in_4bit: bool = False
+    load_in_8bit: bool = False
+    bnb_4bit_quant_type: str = "nf4"
+    bnb_4bit_use_double_quant: bool = False
+    bnb_4bit_compute_dtype: str = "float32"
+
+
+@dataclass
+class Lora:
+    """The adapter's shape; the names are those of PEFT's LoraConfig."""
+
+    r: int = MISSING
+    lora_alpha: int = MISSING
+    lora_dropout: float = MISSING
+    target_modules: list[str] = MISSING
+    bias: str = "none"
+    task_type: str = "CAUSAL_LM"
+
+
+@dataclass
+class Data:
+    """Where examples come from: `path` is a hub id, a local file or folder, or `mini` (generated, no download)."""
+
+    name: str = MISSING
+    path: str = MISSING
+    hub_id: str = MISSING
+    max_samples: Optional[int] = None
+    max_validation_samples: Optional[int] = None
+    max_test_samples: Optional[int] = None
+    validation_fraction: float = 0.05
+    on_bad_row: BadRow = BadRow.drop
+    include_others: bool = False
+
+
+@dataclass
+class Prompt:
+    """How a question is put to the model; `max_sql_tokens` is the room kept for the answer inside trainer.max_length."""
+
+    style: str = MISSING
+    instruction: str = MISSING
+    max_sql_tokens: int = 200
+
+
+@dataclass
+class Phase:
+    """A step of the curriculum; the files in conf/phase also choose the data, the learning rate and the adapter."""
+
+    number: int = 1
+    name: str = ""
+
+
+@dataclass
+class Hardware:
+    """What fits on a machine. Nothing here changes what is learned: that is `trainer`."""
+
+    name: str = MISSING
+    device: Device = MISSING
+    devices: int = 1
+    fp16: bool = False
+    bf16: Optional[bool] = None
+    dtype: str = "float32"
+    per_device_train_batch_size: int = 1
+    per_device_eval_batch_size: int = 1
+    generation_batch_size: int = 8
+    gradient_checkpointing: bool = False
+    dataloader_num_workers: int = 0
+
+
+@dataclass
+class Trainer:
+    """What is learned; the names are those of TRL's SFTConfig, but for batch_size: examples per optimizer step."""
+
+    batch_size: int = MISSING
+    learning_rate: float = MISSING
+    num_train_epochs: float = 1.0
+    max_steps: int = -1
+    lr_scheduler_type: str = "linear"
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    optim: str = MISSING
+    max_length: int = MISSING
+    logging_steps: float = 10
+    eval_steps: float = 0.25
+    save_steps: float = 0.25
+    save_total_limit: int = 2
+
+
+@dataclass
+class Eval:
+    """How answers are generated and judged."""
+
+    split: str = "test"
+    num_live_samples: int = 5
+    timeout_s: float = 10.0
+    max_rows: int = 100_000
+
+
+@dataclass
+class Tracking:
+    mode: TrackingMode = TrackingMode.none
+    project: str = "text2sql"
+    entity: Optional[str] = None
+    group: Optional[str] = None
+
+
+@dataclass
+class Hub:
+    """Where checkpoints are pushed; tokens come from the environment or the login cache, never from the config."""
+
+    push_to_hub: bool = False
+    hub_model_id: Optional[str] = None
+    hub_strategy: str = "checkpoint"
+    hub_private_repo: bool = True
+
+
+@dataclass
+class Config:
+    model: Model = field(default_factory=Model)
+    quant: Quant = field(default_factory=Quant)
+    lora: Lora = field(default_factory=Lora)
+    data: Data = field(default_factory=Data)
+    prompt: Prompt = field(default_factory=Prompt)
+    phase: Phase = field(default_factory=Phase)
+    hardware: Hardware = field(default_factory=Hardware)
+    trainer: Trainer = field(default_factory=Trainer)
+    eval: Eval = field(default_factory=Eval)
+    tracking: Tracking = field(default_factory=Tracking)
+    hub: Hub = field(default_factory=Hub)
+    adapter: Optional[str] = None
+    predictions: Optional[str] = None
+    seed: int = 42
+
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+# What an adapter was trained with, and so what its evaluation takes from the run instead of the defaults.
+SAVED_WITH_ADAPTER = ("model", "quant", "lora", "prompt", "hardware", "trainer")
+
+
+def load(cfg: DictConfig) -> Config:
+    """Turn a composed, replayed or hand-written config into a checked `Config`: the one door, behind which Hydra ends.
+
+    Raises ValueError for combinations that cannot work, and omegaconf's own errors for unknown keys and wrong types.
+    """
+    # A plain container drops the types that Hydra's `+key=value` may already have widened, so every key is checked anew.
+    merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.to_container(cfg, resolve=False))
+    missing = sorted(OmegaConf.missing_keys(merged))
+    if missing:
+        raise ValueError(f"the config has no value for {', '.join(missing)}; choose a group file or set each")
+    config = OmegaConf.to_object(merged)
+    assert isinstance(config, Config)
+    check(config)
+    return config
+
+
+def check(config: Config) -> None:
+    """Refuse what the types allow and the mathematics or the machine does not."""
+    problems = [message for wrong, message in _rules(config) if wrong]
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def _rules(config: Config) -> list[tuple[bool, str]]:
+    trainer, hardware, quant, data = config.trainer, config.hardware, config.quant, config.data
+    per_pass = hardware.per_device_train_batch_size
+    positive: dict[str, Any] = {
+        "trainer.batch_size": trainer.batch_size,
+        "trainer.learning_rate": trainer.learning_rate,
+        "trainer.max_length": trainer.max_length,
+        "hardware.per_device_train_batch_size": per_pass,
+        "hardware.per_device_eval_batch_size": hardware.per_device_eval_batch_size,
+        "hardware.generation_batch_size": hardware.generation_batch_size,
+        "hardware.devices": hardware.devices,
+        "lora.r": config.lora.r,
+        "eval.timeout_s": config.eval.timeout_s,
+        "eval.max_rows": config.eval.max_rows,
+        "prompt.max_sql_tokens": config.prompt.max_sql_tokens,
+    }
+    rules = [(value <= 0, f"{key}={value} must be positive") for key, value in positive.items()]
+    remainder = trainer.batch_size % per_pass if trainer.batch_size > 0 and per_pass > 0 else 0
+    return rules + [
+        (
+            remainder != 0,
+            f"trainer.batch_size={trainer.batch_size} is not a multiple of "
+            f"hardware.per_device_train_batch_size={per_pass}; choose a divisor",
+        ),
+        (hardware.fp16 and hardware.bf16 is True, "hardware.fp16 and hardware.bf16 are both true; choose one"),
+        (
+            hardware.fp16 and hardware.device is Device.cpu,
+            "hardware.fp16=true needs a GPU; set hardware.fp16=false (hardware=cpu does)",
+        ),
+        (quant.load_in_4bit and quant.load_in_8bit, "quant.load_in_4bit and load_in_8bit are both true; choose one"),
+        (
+            quant.load_in_8bit and hardware.device is Device.cpu,
+            "quant=int8 trains on a GPU only; choose quant=nf4 or quant=none with hardware=cpu",
+        ),
+        (
+            trainer.max_length <= config.prompt.max_sql_tokens,
+            f"trainer.max_length={trainer.max_length} leaves no room for a prompt beside "
+            f"prompt.max_sql_tokens={config.prompt.max_sql_tokens}; raise the first or lower the second",
+        ),
+        (
+            config.phase.number > 1 and config.adapter is None,
+            f"phase={config.phase.number} continues an adapter and adapter=null names none; use adapter=auto, a folder "
+            "or a hub id, or train a fresh one on these data with phase=1 data=" + data.name,
+        ),
+        (
+            config.hub.push_to_hub and not config.hub.hub_model_id,
+            "hub=push needs hub.hub_model_id=USER/NAME to push checkpoints to",
+        ),
+        (config.eval.split not in ("test", "validation"), f"eval.split={config.eval.split} must be test or validation"),
+    ]
+
+
+def with_saved(cfg: DictConfig, saved: DictConfig, overrides: list[str]) -> DictConfig:
+    """`cfg` with the groups an adapter was trained with taken from its run's `saved` config.
+
+    A group named on the command line (`prompt=ddl`) stays as composed; a single key (`prompt.style=ddl`) is laid over the
+    saved group. `overrides` are the task overrides as typed.
+    """
+    result = OmegaConf.merge(cfg, {})
+    assert isinstance(result, DictConfig)
+    keys = [override.key_or_group for override in OverridesParser.create().parse_overrides(overrides)]
+    for group in SAVED_WITH_ADAPTER:
+        if group in keys:
+            continue
+        values = OmegaConf.merge(OmegaConf.structured(Config)[group], saved[group])
+        for key in keys:
+            if key.startswith(group + "."):
+                OmegaConf.update(values, key.removeprefix(group + "."), OmegaConf.select(cfg, key))
+        result[group] = values
+    return result
+
+
+def to_yaml(config: Config) -> str:
+    """The config as YAML that `load()` reads back to an equal Config."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def read_yaml(path: str) -> DictConfig:
+    """A saved config; ValueError if the file is not one."""
+    cfg = OmegaConf.load(path)
+    if not isinstance(cfg, DictConfig):
+        raise ValueError(f"{path} is not a saved config")
+    return cfg

@@ -1,0 +1,103 @@
+"""Greedy SQL for batches of examples, from the same prompts that training uses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.nn import Linear4bit
+
+FENCED = re.compile(r"```(?:sql|sqlite)?\s*\n?(.*?)```", re.DOTALL | re.IGNORECASE)
+
+
+def extract_sql(text: str) -> str:
+    """The SQL in a model's answer: the first fenced block where there is one (base models chat), else the whole text."""
+    fenced = FENCED.search(text)
+    return (fenced[1] if fenced else text).strip()
+
+
+def generate(
+    model: Any, tokenizer: Any, rows: Sequence[list[int]], *, max_new_tokens: int, batch_size: int, precision: str
+) -> Iterator[tuple[int, str]]:
+    """Yield (index into `rows`, answer) as batches finish; `rows` are prompts' token ids.
+
+    The longest prompts come first, so that memory runs out early or never. `precision` is that of training (`fp16`, `bf16`,
+    `fp32`), so that the two see the same arithmetic.
+    """
+    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+    with inference(model, precision):
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            yield from zip(batch, _generate_batch(model, tokenizer, [rows[i] for i in batch], max_new_tokens))
+
+
+def _generate_batch(model: Any, tokenizer: Any, rows: list[list[int]], max_new_tokens: int) -> list[str]:
+    width = max(map(len, rows))
+    padded = [[tokenizer.pad_token_id] * (width - len(row)) + row for row in rows]
+    ids = torch.tensor(padded, device=model.device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
+    output = model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        use_cache=True,
+    )
+    return [text.strip() for text in tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)]
+
+
+@contextmanager
+def inference(model: Any, precision: str) -> Iterator[None]:
+    """Evaluation mode with a working key-value cache, and everything as it was afterwards.
+
+    Gradient checkpointing disables the cache in train mode, so it is switched off meanwhile.
+    """
+    was_training, checkpointing = model.training, getattr(model, "is_gradient_checkpointing", False)
+    use_cache = model.config.use_cache
+    model.eval()
+    if checkpointing:
+        model.gradient_checkpointing_disable()
+    model.config.use_cache = True
+    kind = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            stack.enter_context(torch.autocast(model.device.type, dtype=kind, enabled=precision != "fp32"))
+            if model.device.type == "cpu":
+                stack.enter_context(dequantized(model))
+            yield
+    finally:
+        model.config.use_cache = use_cache
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train(was_training)
+
+
+@contextmanager
+def dequantized(model: Any) -> Iterator[None]:
+    """Hold the 4-bit weights in full for a while: the same values, unpacked once instead of at every token.
+
+    On a CPU unpacking is most of a decoding step. It costs 4 bytes a parameter, so it is for small models.
+    """
+    layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
+    for layer in layers:
+        weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(layer.compute_dtype or torch.float32)
+        layer.forward = _full_linear(weight, layer.bias)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def _full_linear(weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
+    return lambda x: torch.nn.functional.linear(x.to(weight.dtype), weight, bias).to(x.dtype)

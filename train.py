@@ -1,0 +1,23 @@
+"""Train one phase of the curriculum: `python train.py phase=2 data=spider`; `--help` lists every choice."""
+
+from __future__ import annotations
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from text2sql import commandline, config
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> float:
+    """One run in one folder; returns the validation loss, which is what a sweep minimises."""
+    settings = config.load(cfg)
+    from text2sql import training  # heavy imports only once the config is known to be good
+
+    return training.train(settings, HydraConfig.get().runtime.output_dir)
+
+
+if __name__ == "__main__":
+    with commandline.readable_errors():
+        main()
