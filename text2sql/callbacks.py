@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ class HistoryCallback(TrainerCallback):
             return
         runs.append_jsonl(self.path, [{"step": state.global_step, "epoch": state.epoch, **logs}])
         self.tracker.log(logs, state.global_step)
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise RuntimeError(
+                f"the training loss is {logs['loss']} by step {state.global_step}; lower trainer.learning_rate, or use "
+                "hardware.bf16=true in place of fp16 where the GPU has it"
+            )
 
 
 class SQLSampleCallback(TrainerCallback):
@@ -43,9 +49,7 @@ class SQLSampleCallback(TrainerCallback):
         self.config, self.tokenizer, self.examples = config, tokenizer, list(examples)
         self.path, self.tracker, self.precision = path, tracker, precision
         self.scorer = Scorer(timeout_s=config.eval.timeout_s, max_rows=config.eval.max_rows)
-        self.prompts = [
-            prompts.encode_prompt(tokenizer, example, config.prompt, config.trainer.max_length).ids for example in examples
-        ]
+        self.prompts = [prompts.encode_prompt(tokenizer, example, config).ids for example in examples]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if not state.is_world_process_zero or not self.examples:

@@ -31,12 +31,16 @@ class Device(Enum):
 
 @dataclass
 class Model:
-    """A causal language model: `path` is a hub id, a local folder, `wheel` (SmolLM2 from the package index) or `tiny`."""
+    """A causal language model: `path` is a hub id, a local folder, `wheel` (SmolLM2 from the package index) or `tiny`.
+
+    `system_role` says whether its chat template takes a system message (Mistral's does not).
+    """
 
     name: str = MISSING
     path: str = MISSING
     hub_id: str = MISSING
     revision: Optional[str] = None
+    system_role: bool = False
     attn_implementation: str = "sdpa"
 
 

