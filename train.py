@@ -6,13 +6,15 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from text2sql import commandline, config
+from text2sql import commandline, config, data, prompts
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
     """One run in one folder; returns the validation loss, which is what a sweep minimises."""
     settings = config.load(cfg)
+    prompts.check_style(settings.prompt)
+    data.check(settings.data)
     from text2sql import training  # heavy imports only once the config is known to be good
 
     return training.train(settings, HydraConfig.get().runtime.output_dir)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from text2sql import smollm2
+from text2sql import cache, smollm2
 
 GGUF = b"a file that stands for the 98 MB one"
 
@@ -206,11 +206,11 @@ def test_the_cache_folder_is_ours_then_the_desktops_then_the_homes(tmp_path, mon
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TEXT2SQL_CACHE", "/ours")
     monkeypatch.setenv("XDG_CACHE_HOME", "/desktop")
-    assert smollm2.default_cache() == Path("/ours")
+    assert cache.folder() == Path("/ours")
     monkeypatch.delenv("TEXT2SQL_CACHE")
-    assert smollm2.default_cache() == Path("/desktop/text2sql")
+    assert cache.folder() == Path("/desktop/text2sql")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert smollm2.default_cache() == tmp_path / ".cache" / "text2sql"
+    assert cache.folder() == tmp_path / ".cache" / "text2sql"
 
 
 @pytest.fixture(scope="session")

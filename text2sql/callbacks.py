@@ -74,7 +74,13 @@ class SQLSampleCallback(TrainerCallback):
 
     def _row(self, step: int, example: Example, text: str) -> dict[str, Any]:
         prediction = generation.extract_sql(text)
-        row = {"step": step, "id": example.id, "question": example.question, "gold": example.sql, "prediction": prediction}
+        row = {
+            "step": step,
+            "id": example.id,
+            "question": example.question,
+            "gold": example.sql,
+            "prediction": prediction,
+        }
         if not example.executable:
             return {**row, "runs": None, "matches": None, "verdict": "not_executed", "reason": "no database"}
         score = self.scorer.score(example, prediction)

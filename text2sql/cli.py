@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
-from text2sql import evaluation
+from text2sql import evaluation, runs
+from text2sql.example import Example, Score, Verdict
+from text2sql.sql.hardness import hardness
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,7 +19,10 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     table = commands.add_parser("table", help="print the finished evaluations below each FOLDER side by side")
     table.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
-    table.set_defaults(run=lambda options: print_table(options.folders))
+    table.add_argument(
+        "--leave-out", nargs="+", default=[], metavar="DB_ID", help="count no questions about these databases"
+    )
+    table.set_defaults(run=lambda options: print_table(options.folders, options.leave_out))
     options = parser.parse_args(arguments)
     try:
         options.run(options)
@@ -26,19 +32,36 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def print_table(folders: list[Path]) -> None:
-    """One row an evaluation, in the order of their folders, then where the loss curves are. ValueError if there is none."""
+def print_table(folders: list[Path], leave_out: Collection[str] = ()) -> None:
+    """One row an evaluation, in the order of their folders, then where the loss curves are.
+
+    `leave_out` names databases whose questions do not count. ValueError if there is no finished evaluation.
+    """
     stamps = {path.parent: json.loads(path.read_text(encoding="utf-8")) for path in _files(folders, "run.json")}
-    evaluations = {
-        f"{stamp['label']} ({run.name})": json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    finished = [
+        (run, stamp)
         for run, stamp in stamps.items()
         if stamp.get("kind") == "evaluate" and stamp.get("status") == "finished"
-    }
-    if not evaluations:
+    ]
+    if not finished:
         raise ValueError(f"no finished evaluation below {', '.join(map(str, folders))}; evaluate.py makes them")
-    print(evaluation.comparison_table(evaluations))
+    print(
+        evaluation.comparison_table(
+            {f"{stamp['label']} ({run.name})": _metrics(run, leave_out) for run, stamp in finished}
+        )
+    )
     for plot in _files(folders, "loss.png"):
         print(f"loss curves: {plot}")
+
+
+def _metrics(run: Path, leave_out: Collection[str]) -> dict[str, float]:
+    """The run's metrics.json, or what it would hold without the databases in `leave_out`."""
+    if not leave_out:
+        return json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    rows = [row for row in runs.read_jsonl(run / "predictions.jsonl") if row["db_id"] not in leave_out]
+    examples = [Example(row["id"], row["question"], row["gold"], row["db_id"]) for row in rows]
+    scores = [Score(Verdict(row["verdict"]), row["reason"]) for row in rows]
+    return evaluation.metrics(examples, scores, hardness)
 
 
 def _files(folders: list[Path], name: str) -> list[Path]:

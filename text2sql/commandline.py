@@ -44,7 +44,7 @@ def readable_errors() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands errors on instead of printing its own version
     try:
         yield
-    except (HydraException, OmegaConfBaseException, ValueError, FileNotFoundError, PermissionError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, RuntimeError, OSError) as error:
         if not _is_users_mistake(error):
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
@@ -54,8 +54,8 @@ def readable_errors() -> Iterator[None]:
 
 
 def _is_users_mistake(error: BaseException) -> bool:
-    """ValueErrors that our package raised itself; those from inside a library are bugs and keep their stack."""
-    if isinstance(error, (HydraException, OmegaConfBaseException, OSError)):
+    """Config errors, and what our package raised itself; errors from inside a library are bugs and keep their stack."""
+    if isinstance(error, (HydraException, OmegaConfBaseException, FileNotFoundError, PermissionError)):
         return True
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
@@ -76,7 +76,7 @@ def explain(error: BaseException) -> str:
     if (choice := re.search(r"Could not find '([^']+)/([^/']+)'", text)) and (CONF / choice[1]).is_dir():
         options = sorted(path.stem for path in (CONF / choice[1]).glob("*.yaml"))
         return f"{choice[1]}={choice[2]} does not exist; {choice[1]} can be {_closest(choice[2], options)}"
-    if key and "is not in struct" in text or key and re.search(r"Key '[^']+' not in", text):
+    if (key and "is not in struct" in text) or (key and re.search(r"Key '[^']+' not in", text)):
         return _unknown_key(key[1])
     if isinstance(error, ValueError) and not isinstance(error, (HydraException, OmegaConfBaseException)):
         return str(error)

@@ -229,7 +229,8 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
     }
     rules = [(value <= 0, f"{key}={value} must be positive") for key, value in positive.items()]
     remainder = trainer.batch_size % per_pass if trainer.batch_size > 0 and per_pass > 0 else 0
-    return rules + [
+    return [
+        *rules,
         (
             remainder != 0,
             f"trainer.batch_size={trainer.batch_size} is not a multiple of "

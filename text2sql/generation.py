@@ -90,8 +90,9 @@ def dequantized(model: Any) -> Iterator[None]:
     """
     layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
     for layer in layers:
-        weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(layer.compute_dtype or torch.float32)
-        layer.forward = _full_linear(weight, layer.bias)
+        packed: Any = layer.weight
+        weight = dequantize_4bit(packed.data, packed.quant_state).to(layer.compute_dtype or torch.float32)
+        layer.forward = _full_linear(weight, layer.bias)  # type: ignore[method-assign]
     try:
         yield
     finally:

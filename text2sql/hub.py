@@ -11,7 +11,9 @@ def fetch_adapter(name: str) -> Path:
     if folder.is_dir():
         return folder
     if name.count("/") != 1 or name.startswith((".", "/")):
-        raise ValueError(f"adapter={name} is no folder; name a run's adapter folder, such as outputs/RUN/adapter, or a hub id")
+        raise ValueError(
+            f"adapter={name} is no folder; name a run's adapter folder, such as outputs/RUN/adapter, or a hub id"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

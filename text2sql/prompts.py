@@ -1,4 +1,4 @@
-"""How a question becomes tokens: schema text, chat messages and labels, by the same code for training, sampling and evaluation."""
+"""How a question becomes tokens: schema, chat messages and labels, by the same code for training and evaluation."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def create_table(table: Table) -> str:
     """One CREATE TABLE statement on one line, with types and the primary key."""
     keys = [column.name for column in table.columns if column.primary_key]
     parts = [
-        " ".join(filter(None, (quote(c.name), c.type, "PRIMARY KEY" if keys == [c.name] else ""))) for c in table.columns
+        " ".join(filter(None, (quote(c.name), c.type, "PRIMARY KEY" if keys == [c.name] else "")))
+        for c in table.columns
     ]
     if len(keys) > 1:
         parts.append(f"PRIMARY KEY ({', '.join(map(quote, keys))})")

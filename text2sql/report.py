@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from text2sql import runs
 
@@ -22,7 +24,8 @@ def plot_losses(run: Path) -> Path | None:
     figure = Figure(figsize=(7, 4.2), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for (name, points), style in zip(series.items(), ({"color": "#3b6fb6", "lw": 1.4}, {"color": "#c9502c", "marker": "o"})):
+    styles: list[dict[str, Any]] = [{"color": "#3b6fb6", "lw": 1.4}, {"color": "#c9502c", "marker": "o"}]
+    for (name, points), style in zip(series.items(), styles):
         if points:
             axes.plot(*zip(*points), label=name, **style)
     axes.set_xlabel("optimizer step")
@@ -38,8 +41,6 @@ def plot_losses(run: Path) -> Path | None:
 
 
 def _title(run: Path) -> str:
-    import json
-
     stamp = json.loads((run / "run.json").read_text(encoding="utf-8"))
     model = stamp["fingerprint"]["model"].rpartition("/")[2]
     return f"{model}, phase {stamp['phase']}, {stamp['data']['name']}"

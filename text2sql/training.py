@@ -31,7 +31,6 @@ def train(config: Config, folder: str) -> float:
     ValueError for anything a user can mend, before weights are loaded wherever that is possible.
     """
     run = Path(folder)
-    prompts.check_style(config.prompt)
     model.check_device(config.hardware)
     runs.start(
         run,
@@ -51,14 +50,16 @@ def train(config: Config, folder: str) -> float:
     runs.write_json(run / "metrics.json", metrics)
     runs.finish(run, "finished", **about)
     plot = report.plot_losses(run)
-    log.info("phase %d done in %.0f s: %s; adapter %s", config.phase.number, metrics["train/seconds"], plot, run / "adapter")
+    log.info(
+        "phase %d done in %.0f s: %s; adapter %s", config.phase.number, metrics["train/seconds"], plot, run / "adapter"
+    )
     return metrics["validation/loss"]
 
 
 def fingerprint(config: Config) -> dict[str, Any]:
     """What two runs must share for the second to continue the first one's adapter."""
-    groups = {"quant": config.quant, "lora": config.lora, "prompt": config.prompt}
-    flat = {f"{group}.{key}": value for group, settings in groups.items() for key, value in asdict(settings).items()}
+    groups = {"quant": asdict(config.quant), "lora": asdict(config.lora), "prompt": asdict(config.prompt)}
+    flat = {f"{group}.{key}": value for group, settings in groups.items() for key, value in settings.items()}
     return {"model": config.model.hub_id, "model.system_role": config.model.system_role, **flat}
 
 
@@ -72,24 +73,21 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
     set_seed(config.seed)  # the adapter's initial weights follow from it
     base = model.load_base(config)
     adapted = model.load_adapter(base, parent, trainable=True) if parent else model.new_adapter(base, config.lora)
-    tracker = Tracker(
-        config.tracking.mode.value,
-        run,
-        asdict(config),
-        project=config.tracking.project,
-        entity=config.tracking.entity,
-        group=config.tracking.group or run.parent.name,
-        name=f"{run.name} phase {config.phase.number}",
-    )
+    tracker = _tracker(config, run)
     try:
         trainer = build_trainer(config, adapted, tokenizer, train_set, validation_set, run, tracker)
         b_norm = model.lora_b_norm(adapted)
+        log.info("phase %d %s: %d examples", config.phase.number, config.phase.name, len(train_set.rows))
         log.info(
-            "phase %d %s: %d examples, %d trainable parameters, adapter from %s (|LoRA-B| = %.4g)",
-            config.phase.number, config.phase.name, len(train_set.rows), model.count_trainable(adapted), parent or "scratch", b_norm,
-        )  # fmt: skip
+            "%d trainable parameters, adapter from %s (|LoRA-B| = %.4g)",
+            model.count_trainable(adapted),
+            parent or "scratch",
+            b_norm,
+        )
         result = trainer.train()
-        if not any(entry["step"] == trainer.state.global_step and "eval_loss" in entry for entry in trainer.state.log_history):
+        if not any(
+            entry["step"] == trainer.state.global_step and "eval_loss" in entry for entry in trainer.state.log_history
+        ):
             trainer.evaluate()
         model.save_adapter(adapted, tokenizer, configuration.to_yaml(config), config.model.hub_id, run / "adapter")
     except BaseException:
@@ -118,6 +116,19 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
         "precision": model.precision(config.hardware),
     }
     return metrics, about
+
+
+def _tracker(config: Config, run: Path) -> Tracker:
+    tracking = config.tracking
+    return Tracker(
+        tracking.mode.value,
+        run,
+        asdict(config),
+        project=tracking.project,
+        entity=tracking.entity,
+        group=tracking.group or run.parent.name,
+        name=f"{run.name} phase {config.phase.number}",
+    )
 
 
 def _parent(config: Config, run: Path) -> Path | None:
@@ -162,7 +173,9 @@ class Tokens:
         num_shortened = sum(one.shortened > 0 for one in encoded)
         if num_shortened:
             log.info("%d of %d prompts were shortened in their schema to fit", num_shortened, len(kept))
-        return cls(kept, [one.ids for one in encoded], [one.prompt_length for one in encoded], num_shortened, len(too_long))
+        return cls(
+            kept, [one.ids for one in encoded], [one.prompt_length for one in encoded], num_shortened, len(too_long)
+        )
 
     def dataset(self) -> Dataset:
         return Dataset.from_dict({"input_ids": self.rows, "prompt_length": self.prompt_lengths})
@@ -231,11 +244,12 @@ class CompletionTrainer(SFTTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["input_ids", "prompt_length"]
+        self._signature_columns: Any = ["input_ids", "prompt_length"]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler:
+        rows: Any = self.train_dataset
         batch_size = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return StepSampler([len(row) for row in self.train_dataset["input_ids"]], batch_size, self.args.data_seed)
+        return StepSampler([len(ids) for ids in rows["input_ids"]], batch_size, self.args.seed)
 
 
 @contextmanager

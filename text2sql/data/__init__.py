@@ -29,7 +29,9 @@ def load(config: Data, split: str, *, seed: int) -> Loaded:
     data.max_validation_samples, a sampled training set takes data.validation_fraction of its size for validation.
     Raises ValueError naming the setting to change.
     """
-    _check(config, split)
+    check(config)
+    if split not in SPLITS:
+        raise ValueError(f"eval.split={split} is unknown: choose one of {', '.join(SPLITS)}")
     source = LOADERS[config.name](config, "test" if split == "test" else "train")
     rows = source.rows if split == "test" else _carve(source.rows, config.validation_fraction, split, seed)
     examples, dropped = _take(f"{config.name} {split}", shuffled(rows, seed), source, _limit(config, split))
@@ -58,11 +60,10 @@ def load(config: Data, split: str, *, seed: int) -> Loaded:
     return Loaded(examples, report)
 
 
-def _check(config: Data, split: str) -> None:
+def check(config: Data) -> None:
+    """ValueError, before any file is read, for settings that no data could satisfy."""
     if config.name not in LOADERS:
         raise ValueError(f"data.name={config.name} is unknown: choose one of {', '.join(LOADERS)}")
-    if split not in SPLITS:
-        raise ValueError(f"eval.split={split} is unknown: choose one of {', '.join(SPLITS)}")
     for name in ("max_samples", "max_validation_samples", "max_test_samples"):
         value = getattr(config, name)
         if value is not None and value <= 0:

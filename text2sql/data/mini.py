@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
+from text2sql import cache
 from text2sql.data import mini_gretel, mini_spider
 
 FORMAT = 1
@@ -25,10 +25,9 @@ def write(folder: Path, seed: int = 0) -> None:
 def path(seed: int = 0) -> Path:
     """The folder with the data, generated on first use in the user's cache.
 
-    The cache is $TEXT2SQL_CACHE, else $XDG_CACHE_HOME/text2sql, else ~/.cache/text2sql. The folder's name changes with
-    the generator, so that an old cache is never read; several processes may call this at once.
+    It lies in the package's cache folder. Its name changes with the generator, so that an old cache is never read; several processes may call this at once.
     """
-    folder = _cache() / f"mini-{FORMAT}-{_source_hash()}-{seed}"
+    folder = cache.folder() / f"mini-{FORMAT}-{_source_hash()}-{seed}"
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -44,12 +43,6 @@ def path(seed: int = 0) -> Path:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
-
-
-def _cache() -> Path:
-    if own := os.environ.get("TEXT2SQL_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "text2sql"
 
 
 def _source_hash() -> str:

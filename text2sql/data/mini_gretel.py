@@ -68,7 +68,7 @@ def _excerpt(domain: Domain, rng: random.Random) -> Domain:
     alone = [
         table
         for table in domain.tables
-        if table.kind("id", "label") and len(table.columns) > 3 or len(domain.tables) == 1
+        if (table.kind("id", "label") and len(table.columns) > 3) or len(domain.tables) == 1
     ]
     links = [(parent, table) for table in domain.tables for parent in domain.tables if _references(table, parent)]
     if links and rng.random() < TWO_TABLES:

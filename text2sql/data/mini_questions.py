@@ -7,6 +7,7 @@ import re
 import sqlite3
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from text2sql.data.mini_many_tables import MANY_TABLES
 from text2sql.data.mini_one_table import ONE_TABLE
@@ -157,7 +158,7 @@ def _prefixed(table: str, prefix: str, found: dict[str, object]) -> dict[str, ob
     return {prefix + name if name else table: value for name, value in found.items()}
 
 
-def _join(child: Filled, column, parent: Filled) -> str:
+def _join(child: Filled, column: Any, parent: Filled) -> str:
     return f"JOIN {parent.spec.name} ON {child.spec.name}.{column.name} = {parent.spec.name}.{parent.key}"
 
 

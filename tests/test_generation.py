@@ -1,0 +1,208 @@
+"""Answers: the SQL in a text, batches against single prompts, and a model that is afterwards as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit
+from hypothesis import given
+from hypothesis import strategies as st
+
+from text2sql import data, generation, model, prompts
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+FENCES = [
+    ("SELECT 1", "SELECT 1"),
+    ("  SELECT 1;\n", "SELECT 1;"),
+    ("```\nSELECT 1\n```", "SELECT 1"),
+    ("```sql\nSELECT 1\n```", "SELECT 1"),
+    ("```SQL\nSELECT 1\n```", "SELECT 1"),
+    ("```sqlite\nSELECT 1\n```", "SELECT 1"),
+    ("```sql SELECT 1```", "SELECT 1"),
+    ("Here it is:\n```sql\nSELECT 1\nFROM t\n```\nIt counts.", "SELECT 1\nFROM t"),
+    ("```sql\nSELECT 1\n```\nor\n```sql\nSELECT 2\n```", "SELECT 1"),
+    ("```sql\nSELECT 1\nFROM t", "SELECT 1\nFROM t"),
+    ("Here it is:\n```\nSELECT 1", "SELECT 1"),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize("text, sql", FENCES)
+def test_the_sql_is_the_first_fenced_block_or_else_the_whole_answer(text, sql):
+    assert generation.extract_sql(text) == sql
+
+
+@given(st.text().filter(lambda text: "```" not in text))
+def test_an_answer_without_a_fence_is_only_stripped(text):
+    assert generation.extract_sql(text) == text.strip()
+
+
+@given(st.text(alphabet="SELECT'`\n ;*", max_size=30).filter(lambda sql: "```" not in f"{sql}\n"))
+def test_what_stands_in_a_fence_comes_back(sql):
+    assert generation.extract_sql(f"Sure.\n```sql\n{sql}\n```\nDone.") == sql.strip()
+
+
+def adapted(config):
+    """An adapted model, in training mode as a trainer leaves it, whose adapter changes what it says."""
+    torch.manual_seed(0)
+    network = model.new_adapter(model.load_base(config), config.lora)
+    for name, parameter in network.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return network.train()
+
+
+@pytest.fixture(scope="module")
+def config(small):
+    return small("phase=2", "data.max_test_samples=9", "hardware.bf16=false")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(config):
+    return model.load_tokenizer(config.model)
+
+
+@pytest.fixture(scope="module")
+def rows(config, tokenizer):
+    """Prompts of many lengths: some with their schema, some with the question alone."""
+    examples = data.load(config.data, "test", seed=1).examples
+    whole = [prompts.encode_prompt(tokenizer, example, config).ids for example in examples]
+    return [ids if i % 3 else ids[:1] + ids[-20 - 5 * i :] for i, ids in enumerate(whole)]
+
+
+def answers(network, tokenizer, rows, batch_size, max_new_tokens=16):
+    found = generation.generate(
+        network, tokenizer, rows, max_new_tokens=max_new_tokens, batch_size=batch_size, precision="fp32"
+    )
+    return [text for _, text in sorted(found)]
+
+
+@pytest.mark.parametrize("quant", ["none", "nf4"])
+def test_a_padded_batch_answers_as_each_prompt_alone_does(small, tokenizer, rows, quant):
+    network = adapted(small("phase=2", f"quant={quant}"))
+    alone = answers(network, tokenizer, rows, batch_size=1)
+    assert len(set(map(len, rows))) > 4
+    assert len(set(alone)) > len(rows) // 2, "answers must depend on their prompts"
+    assert answers(network, tokenizer, rows, batch_size=4) == alone
+    assert answers(network, tokenizer, rows, batch_size=len(rows)) == alone
+
+
+def test_the_longest_prompts_come_first_with_their_own_indices(small, tokenizer, rows):
+    network = adapted(small("phase=2", "quant=none"))
+    found = generation.generate(network, tokenizer, rows, max_new_tokens=2, batch_size=2, precision="fp32")
+    order = [i for i, _ in found]
+    assert sorted(order) == list(range(len(rows)))
+    assert [len(rows[i]) for i in order] == sorted(map(len, rows), reverse=True)
+
+
+def test_each_answer_ends_at_its_own_eos(small, tokenizer, rows):
+    network, letter, stops = adapted(small("phase=2", "quant=none")), tokenizer.encode("a")[0], [2, 0, 4]
+    calls = []
+
+    def script(_module, _inputs, logits):
+        step = len(calls)
+        calls.append(step)
+        said = torch.full_like(logits, -1.0)
+        for row, stop in enumerate(stops):
+            said[row, :, tokenizer.eos_token_id if step == stop else letter] = 1.0
+        return said
+
+    hook = network.get_output_embeddings().register_forward_hook(script)
+    same_length = sorted(rows, key=len)[-3:]
+    indices = sorted(range(3), key=lambda i: -len(same_length[i]))  # the order in which they are answered
+    found = answers(network, tokenizer, same_length, batch_size=3, max_new_tokens=20)
+    hook.remove()
+    assert [found[i] for i in indices] == ["aa", "", "aaaa"]
+    assert len(calls) == max(stops) + 1, "it goes on no longer than the last answer"
+
+
+def test_without_an_eos_an_answer_has_max_new_tokens(small, tokenizer, rows):
+    network, letter = adapted(small("phase=2", "quant=none")), tokenizer.encode("a")[0]
+    only_letter = torch.nn.functional.one_hot(torch.tensor(letter), len(tokenizer)).float()
+    hook = network.get_output_embeddings().register_forward_hook(lambda *call: only_letter.expand_as(call[2]))
+    assert answers(network, tokenizer, rows[:2], batch_size=2, max_new_tokens=7) == ["a" * 7] * 2
+    hook.remove()
+
+
+# Leaving the model as it was
+
+
+def state(network):
+    """What inference() touches."""
+    return {
+        "modes": {name: module.training for name, module in network.named_modules()},
+        "checkpointing": network.is_gradient_checkpointing,
+        "use_cache": network.config.use_cache,
+        "forwards": {n: vars(m).get("forward") for n, m in network.named_modules() if isinstance(m, Linear4bit)},
+        "grad": torch.is_grad_enabled(),
+        "inference": torch.is_inference_mode_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu"),
+    }
+
+
+@pytest.fixture
+def network(small):
+    network = adapted(small("phase=2", "quant=nf4"))
+    network.gradient_checkpointing_enable({"use_reentrant": False})
+    return network
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_inference_evaluates_with_a_cache_and_leaves_everything_as_it_was(network, precision):
+    before = state(network)
+    assert before["checkpointing"]
+    assert before["forwards"]
+    with generation.inference(network, precision):
+        assert not any(module.training for module in network.modules())
+        assert not network.is_gradient_checkpointing
+        assert network.config.use_cache is True
+        assert all("forward" in vars(module) for module in network.modules() if isinstance(module, Linear4bit))
+        assert torch.is_inference_mode_enabled()
+        assert torch.is_autocast_enabled("cpu") is (precision == "bf16")
+    assert state(network) == before
+
+
+def test_inference_leaves_everything_as_it_was_after_an_exception(network):
+    before = state(network)
+    with pytest.raises(ZeroDivisionError), generation.inference(network, "bf16"):
+        raise ZeroDivisionError
+    assert state(network) == before
+
+
+def test_answers_that_nobody_waits_for_leave_everything_as_it_was(network, tokenizer, rows):
+    before = state(network)
+    found = generation.generate(network, tokenizer, rows, max_new_tokens=2, batch_size=2, precision="fp32")
+    next(found)
+    found.close()
+    assert state(network) == before
+
+
+def test_a_model_in_evaluation_mode_stays_in_it(network):
+    network.eval()
+    network.gradient_checkpointing_disable()
+    before = state(network)
+    with generation.inference(network, "fp32"):
+        pass
+    assert state(network) == before
+
+
+def test_a_model_learns_on_after_it_was_asked(network, tokenizer, rows):
+    answers(network, tokenizer, rows[:2], batch_size=2, max_new_tokens=2)
+    ids = torch.tensor([rows[0]])
+    network(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    assert all(parameter.grad is not None and parameter.grad.norm() > 0 for parameter in learning)
+
+
+def test_unpacked_weights_give_the_logits_of_the_packed_ones(small):
+    base = model.load_base(small("phase=2", "quant=nf4")).eval()
+    ids = torch.arange(5, 60).unsqueeze(0)
+    with torch.no_grad():
+        packed = base(input_ids=ids).logits
+        with generation.dequantized(base):
+            unpacked = base(input_ids=ids).logits
+        assert torch.equal(base(input_ids=ids).logits, packed)
+        other = model.load_base(small("phase=2", "quant=none")).eval()(input_ids=ids).logits
+    assert torch.allclose(unpacked, packed, atol=1e-5, rtol=0)
+    assert not torch.allclose(other, packed, atol=1e-3), "NF4 must round, or the comparison says nothing"

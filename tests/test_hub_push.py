@@ -1,0 +1,106 @@
+"""Pushing checkpoints to a hub while training, and adapters that come from one, against the loopback hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from fake_hub import FakeHub
+
+from text2sql import model
+
+ROOT = Path(__file__).resolve().parent.parent
+WEIGHTS = "adapter_model.safetensors"
+FETCH = "import sys; from text2sql import hub; print(hub.fetch_adapter(sys.argv[1]))"
+
+pytestmark = pytest.mark.slow
+
+
+class SlowHub(FakeHub):
+    """Takes so long for the first push that a short training has ended before the next could begin."""
+
+    def commit(self, repo, operations):
+        if not self.commits:
+            time.sleep(3)
+        return super().commit(repo, operations)
+
+
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory, small_overrides):
+    """(hub, run folder) after a training run of two steps with hub=push."""
+    folder = tmp_path_factory.mktemp("push")
+    overrides = [*small_overrides, "trainer.max_steps=2", "eval.num_live_samples=0", "trainer.warmup_ratio=0"]
+    push = ["hub=push", "hub.hub_model_id=tester/x", f"hydra.run.dir={folder / 'run'}"]
+    with SlowHub(folder / "hub") as hub:
+        done = hub.run(ROOT / "train.py", *overrides, *push, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        yield hub, folder / "run"
+
+
+@pytest.fixture
+def hub(tmp_path):
+    with FakeHub(tmp_path / "hub") as running:
+        yield running
+
+
+def test_training_pushes_its_checkpoints_to_a_private_repository(pushed):
+    hub, run = pushed
+    assert hub.is_private("models", "tester/x")
+    local = {path.read_bytes() for path in run.glob(f"checkpoints/*/{WEIGHTS}")}
+    assert len(local) == 2
+    assert (hub.folder("models", "tester/x") / WEIGHTS).read_bytes() in local
+    assert (hub.folder("models", "tester/x") / "last-checkpoint" / WEIGHTS).read_bytes() in local
+    assert hub.token not in (run / "run.json").read_text()
+
+
+def test_the_hub_ends_with_the_adapter_that_training_ended_with(pushed):
+    hub, run = pushed
+    assert (hub.folder("models", "tester/x") / WEIGHTS).read_bytes() == (run / "adapter" / WEIGHTS).read_bytes()
+
+
+def test_what_was_pushed_can_be_continued_from_its_id(pushed, small):
+    hub, _ = pushed
+    fetched = hub.run("-c", FETCH, "tester/x", cwd=ROOT)
+    assert fetched.returncode == 0, fetched.stderr
+    model.check_adapter(Path(fetched.stdout.strip()), small("phase=2"))
+
+
+def test_an_adapter_is_fetched_by_its_id_with_the_config_that_made_it(hub, curriculum, small):
+    shutil.copytree(curriculum.one.adapter, hub.folder("models", "tester/phase-1"))
+    fetched = hub.run("-c", FETCH, "tester/phase-1", cwd=ROOT)
+    assert fetched.returncode == 0, fetched.stderr
+    folder = Path(fetched.stdout.strip())
+    for name in (WEIGHTS, "adapter_config.json", "config.yaml"):
+        assert (folder / name).read_bytes() == (curriculum.one.adapter / name).read_bytes()
+    model.check_adapter(folder, small("phase=2"))
+
+
+REFUSE = """
+import json, sys
+from text2sql import hub
+said = []
+for name in sys.argv[1:]:
+    try:
+        hub.fetch_adapter(name)
+    except ValueError as error:
+        said.append([type(error).__name__, str(error)])
+print(json.dumps(said))
+"""
+
+
+def test_an_id_that_is_not_there_is_a_users_mistake(hub):
+    done = hub.run("-c", REFUSE, "tester/absent", "not a/valid id", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    absent, invalid = json.loads(done.stdout)
+    for (kind, message), name in ((absent, "tester/absent"), (invalid, "not a/valid id")):
+        assert kind == "ValueError"
+        assert message.startswith(f"adapter={name} is no folder here and could not be had from the Hub: ")
+
+
+def test_a_hub_that_is_not_there_is_a_users_mistake(hub):
+    done = hub.run("-c", REFUSE, "tester/absent", cwd=ROOT, env={"HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0][0] == "ValueError"

@@ -1,0 +1,152 @@
+"""Imports point one way, and heavy packages are imported where the table says and nowhere else."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "text2sql"
+
+# A module may import only what is named in its row, and of ours only rows above its own. A folder is one row.
+# The last column is imported inside functions only, once it is known to be needed.
+TABLE = """
+module      | of ours                                        | from outside                         | inside functions only
+example     |                                                |                                      |
+sql         | example                                        | sqlglot                              |
+runs        |                                                |                                      |
+tracking    |                                                |                                      | wandb
+hub         |                                                |                                      | huggingface_hub
+tiny        |                                                |                                      | torch transformers tokenizers
+smollm2     |                                                |                                      | torch transformers tokenizers gguf tqdm
+config      |                                                | hydra omegaconf                      |
+commandline | config                                         | hydra omegaconf                      |
+prompts     | config example                                 |                                      |
+data        | config example sql                             | sqlglot                              | datasets pyarrow tqdm
+predictions | example                                        |                                      |
+evaluation  | example sql predictions                        |                                      | tqdm
+report      | runs                                           |                                      | matplotlib
+cli         | example runs sql evaluation                    |                                      |
+model       | config tiny smollm2                            | torch peft transformers              |
+generation  |                                                | torch bitsandbytes                   |
+callbacks   | example runs tracking config prompts evaluation generation | transformers             |
+training    | example runs tracking hub config prompts data report model callbacks | torch transformers trl datasets |
+scoring     | example runs hub config prompts data evaluation | omegaconf                           | tqdm model generation
+train.py    | config commandline                             | hydra omegaconf                      | training
+evaluate.py | commandline scoring                            | hydra omegaconf                      |
+"""
+ROWS = {
+    module.strip(): tuple(set(cell.split()) for cell in cells)
+    for module, *cells in (line.split("|") for line in TABLE.strip().splitlines()[1:])
+}
+ORDER = list(ROWS)
+LIGHT = ["text2sql.config", "text2sql.commandline", "text2sql.scoring", "text2sql.cli"]
+HEAVY = ["torch", "transformers", "datasets", "peft", "trl", "bitsandbytes", "huggingface_hub", "wandb", "matplotlib"]
+
+FILES = [*sorted(PACKAGE.rglob("*.py")), ROOT / "train.py", ROOT / "evaluate.py"]
+
+
+def row_of(path):
+    """The row of a file: its own name, or that of its folder; None for text2sql/__init__.py."""
+    if path.parent == ROOT:
+        return path.name
+    first = path.relative_to(PACKAGE).parts[0]
+    return None if first == "__init__.py" else first.removesuffix(".py")
+
+
+def imports(tree, path=Path("module.py")):
+    """Names as in the table, of ours and of others but for the standard library: (at module level, inside functions)."""
+    lazy = {node for function in ast.walk(tree) if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            for node in ast.walk(function)}  # fmt: skip
+    found = (set(), set())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write text2sql.{node.module} in full"
+            names = [f"text2sql.{alias.name}" for alias in node.names] if node.module == "text2sql" else [node.module]
+        else:
+            continue
+        parts = [name.split(".") for name in names]
+        found[node in lazy].update(part[1] if part[0] == "text2sql" and len(part) > 1 else part[0] for part in parts)
+    return tuple(names - sys.stdlib_module_names for names in found)
+
+
+def imports_of(path):
+    at_once, later = imports(ast.parse(path.read_text(encoding="utf-8")), path)
+    return at_once - {row_of(path)}, later - {row_of(path)}
+
+
+def of_path(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", FILES, ids=of_path)
+def test_a_module_opens_with_a_sentence_on_what_it_does(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert docstring
+    assert docstring.split("\n\n")[0].rstrip().endswith((".", ":"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=of_path)
+def test_a_module_has_a_row_in_the_table(path):
+    assert row_of(path) in {None, *ROWS}
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_a_row_has_its_module(module):
+    assert module in {row_of(path) for path in FILES}
+
+
+@pytest.mark.parametrize("path", FILES, ids=of_path)
+def test_what_is_imported_at_once_is_in_the_table(path):
+    ours, outside, _ = ROWS.get(row_of(path), (set(), set(), set()))
+    assert imports_of(path)[0] - ours - outside == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=of_path)
+def test_what_is_imported_inside_functions_is_in_the_table(path):
+    ours, outside, lazy = ROWS.get(row_of(path), (set(), set(), set()))
+    assert imports_of(path)[1] - ours - outside - lazy == set()
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_the_table_allows_no_more_than_is_used(module):
+    ours, outside, lazy = ROWS[module]
+    used = [imports_of(path) for path in FILES if row_of(path) == module]
+    assert (ours | outside) - set().union(*(at_once for at_once, _ in used)) == set()
+    assert lazy - set().union(*(later for _, later in used)) == set()
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_a_module_imports_none_below_its_row(module):
+    ours, _, lazy = ROWS[module]
+    above = set(ORDER[: ORDER.index(module)])
+    assert ours - above == set()
+    assert (lazy & set(ORDER)) - above == set()
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_importing_it_loads_nothing_heavy(module):
+    code = f"import sys, {module}; print(*(name for name in {HEAVY} if name in sys.modules))"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ended.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("source", "at_once", "later"),
+    [
+        ("import torch.nn as nn, os", {"torch"}, set()),
+        ("from text2sql import runs, config as c", {"runs", "config"}, set()),
+        ("from text2sql.sql.database import connect", {"sql"}, set()),
+        ("def f():\n    import torch\n    def g():\n        from text2sql import model", set(), {"torch", "model"}),
+        ("class A:\n    import torch\n    def f(self):\n        import trl", {"torch"}, {"trl"}),
+        ("try:\n    import torch\nexcept ImportError:\n    pass", {"torch"}, set()),
+    ],
+)
+def test_imports_are_found_wherever_they_stand(source, at_once, later):
+    assert imports(ast.parse(source)) == (at_once, later)

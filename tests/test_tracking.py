@@ -1,0 +1,209 @@
+"""Tracking with W&B: online where it can be, else offline with one warning, and never a token on disk."""
+
+import json
+import logging
+import socket
+import sys
+import time
+import types
+
+import pytest
+
+from text2sql import tracking
+from text2sql.tracking import Tracker
+
+KEY = "0123456789abcdef" * 2 + "deadbeef"
+NOWHERE = "http://127.0.0.1:1"
+ROWS = [{"question": "How many?", "prediction": "SELECT 1"}]
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path, monkeypatch):
+    """No key, no server and no settings but the test's own."""
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    for name in ("WANDB_MODE", "WANDB_DIR", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_BASE_URL", NOWHERE)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "wandb-own"))
+
+
+@pytest.fixture
+def server():
+    """The address of a server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.fixture
+def wandb(monkeypatch):
+    """A stand-in for wandb that keeps what it was given."""
+    fake = types.SimpleNamespace(started=[], logged=[], ended=[])
+    run = types.SimpleNamespace(log=fake.logged.append, finish=lambda exit_code: fake.ended.append(exit_code))
+    fake.init = lambda **settings: fake.started.append(settings) or run
+    fake.Table = lambda columns, data: {"columns": columns, "data": [list(row) for row in data]}
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    return fake
+
+
+def test_mode_none_does_nothing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # importing it would fail
+    run = tmp_path / "run"
+    run.mkdir()
+    tracker = Tracker("none", run, {}, project="p")
+    tracker.log({"loss": 1.0}, 1)
+    tracker.table("samples", ROWS, 1)
+    tracker.finish()
+    assert list(run.iterdir()) == []
+
+
+def test_mode_offline_asks_for_no_key_and_warns_of_nothing(tmp_path, wandb, caplog):
+    Tracker("offline", tmp_path, {"seed": 1}, project="p", name="n")
+    assert [(run["mode"], run["dir"], run["config"], run["project"], run["name"]) for run in wandb.started] == [
+        ("offline", str(tmp_path), {"seed": 1}, "p", "n")
+    ]
+    assert caplog.records == []
+
+
+def test_online_without_a_key_goes_offline_and_says_so_once(tmp_path, wandb, caplog):
+    Tracker("online", tmp_path, {}, project="p").log({"loss": 1.0}, 1)
+    assert [run["mode"] for run in wandb.started] == ["offline"]
+    (warning,) = caplog.records
+    assert warning.levelno == logging.WARNING
+    assert "there is no API key" in warning.getMessage()
+    assert f"wandb sync {tmp_path}/wandb/offline-run-*" in warning.getMessage()
+
+
+def test_online_without_its_server_goes_offline_at_once_and_says_why(tmp_path, wandb, caplog, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    before = time.monotonic()
+    Tracker("online", tmp_path, {}, project="p")
+    assert time.monotonic() - before < 5
+    assert [run["mode"] for run in wandb.started] == ["offline"]
+    (warning,) = caplog.records
+    assert "127.0.0.1 cannot be reached" in warning.getMessage()
+    assert KEY not in warning.getMessage()
+
+
+def test_online_with_a_key_and_a_server_stays_online(tmp_path, wandb, caplog, monkeypatch, server):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", server)
+    Tracker("online", tmp_path, {}, project="p")
+    assert [run["mode"] for run in wandb.started] == ["online"]
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("machine", "reason"),
+    [("127.0.0.1", None), ("api.wandb.ai", "there is no API key (set WANDB_API_KEY or run `wandb login`)")],
+)
+def test_the_key_of_a_login_counts_for_its_own_server(tmp_path, monkeypatch, server, machine, reason):
+    monkeypatch.setenv("WANDB_BASE_URL", server)
+    (tmp_path / "netrc").write_text(f"machine {machine}\n  login user\n  password {KEY}\n")
+    (tmp_path / "netrc").chmod(0o600)
+    assert tracking.why_offline() == reason
+
+
+@pytest.mark.parametrize("netrc", ["", "machine", "nonsense here"])
+def test_a_netrc_without_a_key_is_no_key(tmp_path, netrc):
+    (tmp_path / "netrc").write_text(netrc)
+    assert "there is no API key" in tracking.why_offline()
+
+
+@pytest.mark.parametrize(
+    ("url", "port"), [("https://wandb.example", 443), ("http://wandb.example", 80), ("http://wandb.example:8080", 8080)]
+)
+def test_the_server_is_asked_on_its_own_port(monkeypatch, url, port):
+    asked = []
+    monkeypatch.setattr(socket, "create_connection", lambda address, timeout: asked.append(address) or socket.socket())
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", url)
+    assert tracking.why_offline() is None
+    assert asked == [("wandb.example", port)]
+
+
+def test_a_server_that_never_answers_is_given_up(monkeypatch):
+    def never(address, timeout):
+        raise TimeoutError(f"timed out after {timeout} s")
+
+    monkeypatch.setattr(socket, "create_connection", never)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert tracking.why_offline(0.5) == "127.0.0.1 cannot be reached (timed out after 0.5 s)"
+
+
+def test_numbers_are_logged_with_their_step(tmp_path, wandb):
+    Tracker("offline", tmp_path, {}).log({"loss": 1.0}, 3)
+    assert wandb.logged == [{"loss": 1.0, "step": 3}]
+
+
+def test_a_table_is_logged_whole_each_time(tmp_path, wandb):
+    tracker = Tracker("offline", tmp_path, {})
+    tracker.table("samples", [{"a": 1, "b": 2}], 1)
+    tracker.table("samples", [{"a": 3, "b": 4}], 2)
+    tracker.table("others", [{"c": 5}], 2)
+    assert [row["samples"]["data"] for row in wandb.logged[:2]] == [[[1, 2]], [[1, 2], [3, 4]]]
+    assert wandb.logged[2]["others"] == {"columns": ["c"], "data": [[5]]}
+
+
+def test_a_table_keeps_its_columns_in_the_order_of_its_first_row(tmp_path, wandb):
+    tracker = Tracker("offline", tmp_path, {})
+    tracker.table("samples", [{"a": 1, "b": 2}], 1)
+    tracker.table("samples", [{"b": 4, "a": 3}], 2)
+    assert wandb.logged[1]["samples"] == {"columns": ["a", "b"], "data": [[1, 2], [3, 4]]}
+
+
+def test_a_table_without_rows_is_not_logged(tmp_path, wandb):
+    Tracker("offline", tmp_path, {}).table("samples", [], 1)
+    assert wandb.logged == []
+
+
+def test_a_run_that_failed_is_finished_as_one(tmp_path, wandb):
+    Tracker("offline", tmp_path, {}).finish(exit_code=1)
+    assert wandb.ended == [1]
+
+
+# With the real wandb, offline.
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """The folder of a run that wanted to be online, had a key and no server."""
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    run = tmp_path / "run"
+    run.mkdir()
+    tracker = Tracker("online", run, {"lora": {"r": 8}}, project="p", name="n", group="g", entity=None)
+    tracker.log({"loss": 1.25}, 1)
+    tracker.table("samples", ROWS, 1)
+    tracker.table("samples", ROWS, 2)
+    tracker.finish()
+    return run
+
+
+def history(run):
+    """The rows of the run's own file, as wandb reads it for `wandb sync`."""
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    (path,) = run.glob("wandb/offline-run-*/run-*.wandb")
+    store, rows = DataStore(), []
+    store.open_for_scan(str(path))
+    while data := store.scan_data():
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        if record.HasField("history"):
+            items = record.history.item
+            rows.append({item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items})
+    return rows
+
+
+def test_an_offline_run_records_numbers_and_tables_and_no_token(recorded):
+    rows = history(recorded)
+    assert [(row["step"], row.get("loss")) for row in rows] == [(1, 1.25), (1, None), (2, None)]
+    tables = [json.loads(path.read_text()) for path in recorded.rglob("*.table.json")]
+    assert sorted(len(table["data"]) for table in tables) == [1, 2]
+    assert tables[0]["columns"] == ["question", "prediction"]
+    files = [path for path in recorded.rglob("*") if path.is_file()]
+    assert len(files) > 2
+    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
