@@ -25,7 +25,8 @@ def write(folder: Path, seed: int = 0) -> None:
 def path(seed: int = 0) -> Path:
     """The folder with the data, generated on first use in the user's cache.
 
-    It lies in the package's cache folder. Its name changes with the generator, so that an old cache is never read; several processes may call this at once.
+    It lies in the package's cache folder. Its name changes with the generator, so that an old one is never read; several
+    processes may call this at once.
     """
     folder = cache.folder() / f"mini-{FORMAT}-{_source_hash()}-{seed}"
     if folder.is_dir():
