@@ -69,7 +69,9 @@ def read(path):
 
 
 def losses(run):
-    return [{key: row[key] for key in ("step", "loss", "eval_loss") if key in row} for row in read(run / "history.jsonl")]
+    return [
+        {key: row[key] for key in ("step", "loss", "eval_loss") if key in row} for row in read(run / "history.jsonl")
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
@@ -41,6 +41,7 @@ def test_the_digits_of_a_phase_are_quoted_and_nothing_else(typed, given_to_hydra
     assert commandline.quote_phase([typed]) == [given_to_hydra]
 
 
+@settings(max_examples=50)
 @given(st.lists(st.text(max_size=20) | st.from_regex(r"phase=[0-9',]{0,6}", fullmatch=True)))
 def test_quoting_twice_is_quoting_once(arguments):
     quoted = commandline.quote_phase(arguments)
@@ -111,17 +112,15 @@ def test_a_good_config_goes_on_to_the_heavy_imports(tmp_path, decoys):
     assert run("train.py", tmp_path, decoys, "model=tiny").returncode == IMPORTED
 
 
-def test_help_and_the_printed_config_import_nothing_heavy(tmp_path, decoys):
-    assert "phase" in run("train.py", tmp_path, decoys, "--help").stdout
-    assert "lora_alpha: 32" in run("train.py", tmp_path, decoys, "--cfg", "job").stdout
+def test_help_imports_nothing_heavy(tmp_path, decoys):
+    ended = run("train.py", tmp_path, decoys, "--help")
+    assert ended.returncode == 0
+    assert "phase: 1, 2" in ended.stdout
 
 
-def test_the_phase_needs_no_quotes(tmp_path, decoys):
-    assert "learning_rate: 1.0e-05" in run("train.py", tmp_path, decoys, "phase=2", "--cfg", "job").stdout
-
-
-def test_a_config_that_is_only_printed_leaves_no_folder(tmp_path, decoys):
-    run("train.py", tmp_path, decoys, "--cfg", "job")
+def test_a_config_is_printed_without_heavy_imports_or_folders_and_its_phase_needs_no_quotes(tmp_path, decoys):
+    ended = run("train.py", tmp_path, decoys, "phase=2", "--cfg", "job")
+    assert "learning_rate: 1.0e-05" in ended.stdout
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,5 +1,6 @@
 """What the documents say can be typed, can be typed; what they point at is there."""
 
+import functools
 import re
 import shlex
 from pathlib import Path
@@ -66,13 +67,14 @@ def compose_command(primary, arguments, folder):
     source, name = CONF, primary
     if any(flag.partition("=")[0] in ("--config-dir", "-cd", "--config-name", "-cn") for flag in flags):
         source, name = folder, "config"  # a replay: the saved config has no groups to choose from
-        (folder / "config.yaml").write_text(config.to_yaml(first_job(CONF, primary, [], True)))
-    return first_job(source, name, overrides, bool({"-m", "--multirun"} & set(flags)))
+        (folder / "config.yaml").write_text(config.to_yaml(first_job(CONF, primary, (), True)))
+    return first_job(source, name, tuple(overrides), bool({"-m", "--multirun"} & set(flags)))
 
 
+@functools.cache
 def first_job(source, name, overrides, multirun):
     first = []
-    for override in OverridesParser.create().parse_overrides(quote_phase(overrides)):
+    for override in OverridesParser.create().parse_overrides(quote_phase(list(overrides))):
         if (override.is_sweep_override() or override.key_or_group == "sweep") and not multirun:
             raise ValueError(f"{override.input_line} is a sweep and needs -m")
         if override.is_sweep_override():

@@ -20,21 +20,28 @@ pytestmark = pytest.mark.slow
 
 
 class SlowHub(FakeHub):
-    """Takes so long for the first push that a short training has ended before the next could begin."""
+    """Answers the first push only when training has written `awaited` and had the time to push that too."""
+
+    def __init__(self, root, awaited):
+        super().__init__(root)
+        self.awaited = awaited
 
     def commit(self, repo, operations):
-        if not self.commits:
-            time.sleep(3)
+        deadline = time.monotonic() + 60
+        while not self.commits and not self.awaited.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(0 if self.commits else 1)
         return super().commit(repo, operations)
 
 
 @pytest.fixture(scope="module")
 def pushed(tmp_path_factory, small_overrides):
-    """(hub, run folder) after a training run of two steps with hub=push."""
+    """(hub, run folder) after a training run of two steps with hub=push, over a slow line."""
     folder = tmp_path_factory.mktemp("push")
+    last = folder / "run/checkpoints/checkpoint-2/trainer_state.json"
     overrides = [*small_overrides, "trainer.max_steps=2", "eval.num_live_samples=0", "trainer.warmup_ratio=0"]
     push = ["hub=push", "hub.hub_model_id=tester/x", f"hydra.run.dir={folder / 'run'}"]
-    with SlowHub(folder / "hub") as hub:
+    with SlowHub(folder / "hub", awaited=last) as hub:
         done = hub.run(ROOT / "train.py", *overrides, *push, cwd=folder)
         assert done.returncode == 0, done.stderr
         yield hub, folder / "run"

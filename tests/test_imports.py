@@ -19,12 +19,13 @@ sql         | example                                        | sqlglot          
 runs        |                                                |                                      |
 tracking    |                                                |                                      | wandb
 hub         |                                                |                                      | huggingface_hub
-tiny        |                                                |                                      | torch transformers tokenizers
-smollm2     |                                                |                                      | torch transformers tokenizers gguf tqdm
+cache       |                                                |                                      |
+tiny        | cache                                          |                                      | torch transformers tokenizers
+smollm2     | cache                                          |                                      | torch transformers tokenizers gguf tqdm
 config      |                                                | hydra omegaconf                      |
 commandline | config                                         | hydra omegaconf                      |
 prompts     | config example                                 |                                      |
-data        | config example sql                             | sqlglot                              | datasets pyarrow tqdm
+data        | cache config example sql                       | sqlglot                              | datasets pyarrow tqdm
 predictions | example                                        |                                      |
 evaluation  | example sql predictions                        |                                      | tqdm
 report      | runs                                           |                                      | matplotlib
@@ -34,7 +35,7 @@ generation  |                                                | torch bitsandbyte
 callbacks   | example runs tracking config prompts evaluation generation | transformers             |
 training    | example runs tracking hub config prompts data report model callbacks | torch transformers trl datasets |
 scoring     | example runs hub config prompts data evaluation | omegaconf                           | tqdm model generation
-train.py    | config commandline                             | hydra omegaconf                      | training
+train.py    | config prompts data commandline                | hydra omegaconf                      | training
 evaluate.py | commandline scoring                            | hydra omegaconf                      |
 """
 ROWS = {

@@ -64,7 +64,9 @@ def test_the_tiny_models_heads_are_not_its_hidden_size_just_like_nemos(config):
 
 
 def test_the_tiny_model_is_the_same_wherever_it_is_made(tmp_path):
-    assert (tiny.fetch(tmp_path) / "model.safetensors").read_bytes() == (tiny.fetch() / "model.safetensors").read_bytes()
+    assert (tiny.fetch(tmp_path) / "model.safetensors").read_bytes() == (
+        tiny.fetch() / "model.safetensors"
+    ).read_bytes()
 
 
 # The tokenizer contract
@@ -174,7 +176,9 @@ def test_training_changes_neither_its_base_nor_the_one_that_the_process_shares(s
     assert model.lora_b_norm(model.load_adapter(model.load_base(config), tmp_path / "run/adapter", trainable=False)) > 0
 
 
-@pytest.mark.parametrize("load", [lambda config: model.load_tokenizer(config.model), model.load_base], ids=["tokenizer", "base"])
+@pytest.mark.parametrize(
+    "load", [lambda config: model.load_tokenizer(config.model), model.load_base], ids=["tokenizer", "base"]
+)
 @pytest.mark.parametrize("path", ["/nonexistent/model", "nobody/no-such-model"], ids=["folder", "hub id"])
 def test_a_model_that_is_not_there_is_a_users_mistake_with_a_cure(config, monkeypatch, path, load):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -251,7 +255,7 @@ def test_casting_makes_what_learns_float32_and_leaves_the_rest(config):
         if parameter.requires_grad:
             parameter.data = parameter.data.bfloat16()
     frozen = {name: p.dtype for name, p in adapted.named_parameters() if not p.requires_grad}
-    model.cast_adapter_to_float32(adapted)
+    model.restore_adapter(adapted, model.adapter_in_float32(adapted))
     assert {p.dtype for p in adapted.parameters() if p.requires_grad} == {torch.float32}
     assert {name: p.dtype for name, p in adapted.named_parameters() if not p.requires_grad} == frozen
     assert torch.uint8 in frozen.values()
@@ -269,7 +273,11 @@ def test_a_saved_adapter_carries_tokenizer_config_and_the_models_public_name(cur
 
 def test_a_saved_adapter_names_no_folder_of_this_machine(curriculum):
     here = str(tiny.fetch().parent)
-    texts = {path.name: path.read_text(encoding="utf-8") for path in curriculum.one.adapter.iterdir() if path.suffix != ".safetensors"}
+    texts = {
+        path.name: path.read_text(encoding="utf-8")
+        for path in curriculum.one.adapter.iterdir()
+        if path.suffix != ".safetensors"
+    }
     assert [name for name, text in texts.items() if here in text] == []
 
 

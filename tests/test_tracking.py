@@ -178,6 +178,9 @@ def recorded(tmp_path, monkeypatch):
     tracker.table("samples", ROWS, 1)
     tracker.table("samples", ROWS, 2)
     tracker.finish()
+    import wandb
+
+    wandb.teardown()  # as at the end of the process: waits until wandb's own has written everything
     return run
 
 

@@ -30,9 +30,10 @@ class HistoryCallback(TrainerCallback):
             return
         runs.append_jsonl(self.path, [{"step": state.global_step, "epoch": state.epoch, **logs}])
         self.tracker.log(logs, state.global_step)
-        if not math.isfinite(logs.get("loss", 0.0)):
+        broken = [key for key in ("loss", "train_loss", "eval_loss") if not math.isfinite(logs.get(key, 0.0))]
+        if broken:
             raise RuntimeError(
-                f"the training loss is {logs['loss']} by step {state.global_step}; lower trainer.learning_rate, or use "
+                f"the {broken[0]} is {logs[broken[0]]} by step {state.global_step}; lower trainer.learning_rate, or use "
                 "hardware.bf16=true in place of fp16 where the GPU has it"
             )
 

@@ -45,11 +45,10 @@ def print_table(folders: list[Path], leave_out: Collection[str] = ()) -> None:
     ]
     if not finished:
         raise ValueError(f"no finished evaluation below {', '.join(map(str, folders))}; evaluate.py makes them")
-    print(
-        evaluation.comparison_table(
-            {f"{stamp['label']} ({run.name})": _metrics(run, leave_out) for run, stamp in finished}
-        )
-    )
+    names = [run.name for run, _ in finished]
+    shown = names if len(set(names)) == len(names) else [str(run) for run, _ in finished]
+    table = {f"{stamp['label']} ({name})": _metrics(run, leave_out) for (run, stamp), name in zip(finished, shown)}
+    print(evaluation.comparison_table(table))
     for plot in _files(folders, "loss.png"):
         print(f"loss curves: {plot}")
 
@@ -65,4 +64,9 @@ def _metrics(run: Path, leave_out: Collection[str]) -> dict[str, float]:
 
 
 def _files(folders: list[Path], name: str) -> list[Path]:
-    return sorted(path for folder in folders for path in folder.rglob(name))
+    return sorted((path for folder in folders for path in folder.rglob(name)), key=_in_job_order)
+
+
+def _in_job_order(path: Path) -> list[tuple[bool, int, str]]:
+    """Names as text, but job numbers as numbers: 2 before 10."""
+    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in path.parts]

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from text2sql.config import Config
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+UNWRITABLE = (NotADirectoryError, FileExistsError, PermissionError)
 BARE_PHASES = re.compile(r"phase=\d+(,\d+)*")
 
 
@@ -55,7 +56,7 @@ def readable_errors() -> Iterator[None]:
 
 def _is_users_mistake(error: BaseException) -> bool:
     """Config errors, and what our package raised itself; errors from inside a library are bugs and keep their stack."""
-    if isinstance(error, (HydraException, OmegaConfBaseException, FileNotFoundError, PermissionError)):
+    if isinstance(error, (HydraException, OmegaConfBaseException, *UNWRITABLE, FileNotFoundError)):
         return True
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
@@ -80,6 +81,9 @@ def explain(error: BaseException) -> str:
         return _unknown_key(key[1])
     if isinstance(error, ValueError) and not isinstance(error, (HydraException, OmegaConfBaseException)):
         return str(error)
+    if isinstance(error, UNWRITABLE) and error.filename:
+        cure = "choose another folder with hydra.run.dir=DIR (hydra.sweep.dir=DIR in a multirun)"
+        return f"cannot write {error.filename}: {error.strerror}; {cure}"
     detail = str(chain[-1]).strip().splitlines()[0]
     named = f" ({key[1]})" if key and key[1] not in first + detail else ""
     return (first if detail in first else f"{first.rstrip('.')}: {detail}") + named

@@ -272,6 +272,7 @@ def with_saved(cfg: DictConfig, saved: DictConfig, overrides: list[str]) -> Dict
     """
     result = OmegaConf.merge(cfg, {})
     assert isinstance(result, DictConfig)
+    typed: Any = OmegaConf.to_container(cfg, resolve=False)  # a reference typed by hand is to the saved run's settings
     keys = [override.key_or_group for override in OverridesParser.create().parse_overrides(overrides)]
     for group in SAVED_WITH_ADAPTER:
         if group in keys:
@@ -279,7 +280,8 @@ def with_saved(cfg: DictConfig, saved: DictConfig, overrides: list[str]) -> Dict
         values = OmegaConf.merge(OmegaConf.structured(Config)[group], saved[group])
         for key in keys:
             if key.startswith(group + "."):
-                OmegaConf.update(values, key.removeprefix(group + "."), OmegaConf.select(cfg, key))
+                name = key.removeprefix(group + ".")
+                OmegaConf.update(values, name, typed[group][name])
         result[group] = values
     return result
 

@@ -11,7 +11,7 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 
-FENCED = re.compile(r"```(?:sql|sqlite)?\s*\n?(.*?)```", re.DOTALL | re.IGNORECASE)
+FENCED = re.compile(r"```(?:sqlite|sql)?\s*(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 
 
 def extract_sql(text: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import HFValidationError
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
@@ -89,7 +90,7 @@ def check_tokenizer(tokenizer: Any) -> None:
         "there is no EOS token to learn to stop at": eos is None,
         "the padding token is the EOS token, so stopping would be masked out": tokenizer.pad_token_id == eos,
         "the prompt ends with the EOS token": prompt[-1] == eos,
-        "the BOS of the template is doubled": writes_bos and prompt.count(tokenizer.bos_token_id) != text.count(bos),
+        "the BOS of the template is doubled": bos is not None and prompt[:2] == [tokenizer.bos_token_id] * 2,
         "the prompt is not a token prefix of prompt + SQL": whole[: len(prompt)] != prompt,
     }
     if problems := [problem for problem, wrong in broken.items() if wrong]:
@@ -138,7 +139,7 @@ def quantization(quant: Quant) -> BitsAndBytesConfig | None:
 def _from_pretrained(kind: Any, model: Model, **settings: Any) -> Any:
     try:
         return kind.from_pretrained(resolve(model), revision=model.revision, **settings)
-    except OSError as error:
+    except (OSError, HFValidationError) as error:
         raise ValueError(
             f"model.path={model.path} could not be loaded: {str(error).strip().splitlines()[0]} "
             "Give a local folder or a hub id that this machine reaches (a gated model needs HF_TOKEN), "
@@ -173,15 +174,21 @@ def lora_b_norm(model: Any) -> float:
     return float(sum(squares) ** 0.5)
 
 
-def cast_adapter_to_float32(model: Any) -> None:
-    """Make every trainable parameter float32.
+def adapter_in_float32(model: Any) -> dict[str, torch.Tensor]:
+    """Copies of the trainable parameters, by name, in float32."""
+    return {name: p.detach().float().clone() for name, p in model.named_parameters() if p.requires_grad}
 
-    TRL 0.27 casts a quantised model's adapter to bf16 while the trainer is built, and a loaded file keeps its own type; a T4
-    has no bf16 and fp16's gradient scaler needs float32 parameters. Call it after building the trainer.
+
+def restore_adapter(model: Any, values: dict[str, torch.Tensor]) -> None:
+    """Make every trainable parameter what `adapter_in_float32` saw, in float32.
+
+    TRL 0.27 casts a quantised model's adapter to bf16 while the trainer is built. A T4 has no bf16, fp16's gradient scaler
+    needs float32 parameters, and casting back would keep the rounding, which is as large as an update at a rate of 1e-5.
+    Call it after building the trainer, before its optimizer exists.
     """
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+            parameter.data = values[name].to(parameter.device)
     assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
 
 
@@ -212,6 +219,8 @@ def save_adapter(model: Any, tokenizer: Any, config_yaml: str, hub_id: str, fold
     """Adapter weights, tokenizer and the config that made them, in one folder that plain PEFT loads too."""
     for peft_config in model.peft_config.values():
         peft_config.base_model_name_or_path = hub_id
+    base = model.get_base_model()
+    base.name_or_path = base.config._name_or_path = hub_id  # PEFT writes these into the model card
     model.save_pretrained(folder, save_embedding_layers=False)  # LoRA never changes them; True and auto ask the Hub
     tokenizer.save_pretrained(folder)
     (folder / "config.yaml").write_text(config_yaml, encoding="utf-8")

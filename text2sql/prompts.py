@@ -16,9 +16,12 @@ RESERVED = frozenset(
     "add all alter and as between by case check column commit constraint create cross default delete distinct drop else "
     "escape except exists foreign from full group having in index inner insert intersect into is isnull join left "
     "limit natural not notnull null on or order outer primary references right select set table then to transaction union "
-    "unique update using values when where".split()
+    "unique update using values when where autoincrement cast collate current_date current_time current_timestamp "
+    "deferrable if nothing raise returning".split()
 )
-LITERAL_OR_SPACE = re.compile(r"('(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`)|\s+")
+LITERAL_OR_SPACE = re.compile(
+    r"""('(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\])|(?:\s|--[^\n]*|/\*.*?\*/)+""", re.DOTALL
+)
 
 
 class TooLong(ValueError):

@@ -22,7 +22,7 @@ class Tracker:
     def __init__(self, mode: Any, folder: Path, settings: Mapping[str, Any], **run: Any) -> None:
         """Start a run in `folder`. Mode `online` becomes `offline`, with one warning, if there is no key or no network."""
         self._run: Any = None
-        self._tables: dict[str, list[list[Any]]] = {}
+        self._tables: dict[str, tuple[list[str], list[list[Any]]]] = {}
         if mode == "none":
             return
         if mode == "online" and (reason := why_offline()):
@@ -41,8 +41,7 @@ class Tracker:
         """Append `rows` to the table `name` and log it whole, as W&B's immutable tables want."""
         if self._run is None or not rows:
             return
-        columns = list(rows[0])
-        kept = self._tables.setdefault(name, [])
+        columns, kept = self._tables.setdefault(name, (list(rows[0]), []))
         kept.extend([row[column] for column in columns] for row in rows)
         self._run.log({name: self._wandb.Table(columns=columns, data=kept), "step": step})
 

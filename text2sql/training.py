@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from huggingface_hub import upload_folder
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
@@ -90,6 +91,8 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
         ):
             trainer.evaluate()
         model.save_adapter(adapted, tokenizer, configuration.to_yaml(config), config.model.hub_id, run / "adapter")
+        if config.hub.push_to_hub and trainer.is_world_process_zero():
+            upload_folder(repo_id=trainer.hub_model_id, folder_path=run / "adapter", commit_message="End of training")
     except BaseException:
         tracker.finish(exit_code=1)
         raise
@@ -240,7 +243,8 @@ class CompletionTrainer(SFTTrainer):
             outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
         logits = outputs.logits[0].float()
         loss = torch.nn.functional.cross_entropy(logits, targets[learned].to(logits.device), reduction="sum")
-        loss = loss / (learned.sum() if num_items_in_batch is None else num_items_in_batch)
+        count = learned.sum() if num_items_in_batch is None else num_items_in_batch
+        loss = loss / torch.as_tensor(count, device=loss.device)  # a model over two GPUs ends on the second
         return (loss, outputs) if return_outputs else loss
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -268,6 +272,7 @@ def build_trainer(
     """The trainer with its adapter in float32, writing checkpoints, history and live samples into `run`."""
     live = [example for example in validation_set.examples if example.executable][: config.eval.num_live_samples]
     precision = model.precision(config.hardware)
+    values = model.adapter_in_float32(adapted)
     trainer = CompletionTrainer(
         model=adapted,
         args=sft_config(config, run),
@@ -280,7 +285,7 @@ def build_trainer(
             SQLSampleCallback(config, tokenizer, live, run / "samples.jsonl", tracker, precision),
         ],
     )
-    model.cast_adapter_to_float32(trainer.model)
+    model.restore_adapter(trainer.model, values)
     assert model.count_trainable(trainer.model) > 0, "nothing is trainable"
     return trainer
 
