@@ -83,9 +83,6 @@ def check_tokenizer(tokenizer: Any) -> None:
     text = tokenizer.apply_chat_template(PROBE, add_generation_prompt=True, tokenize=False)
     whole = tokenizer(text + "SELECT count(*) FROM singer", add_special_tokens=False)["input_ids"]
     bos, eos = tokenizer.bos_token, tokenizer.eos_token_id
-    writes_bos = bos is not None and text.startswith(
-        bos
-    )  # ChatML opens every turn with it, so it may stand there often
     broken = {
         "there is no EOS token to learn to stop at": eos is None,
         "the padding token is the EOS token, so stopping would be masked out": tokenizer.pad_token_id == eos,
