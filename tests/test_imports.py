@@ -30,10 +30,10 @@ predictions | example                                        |                  
 evaluation  | example sql predictions                        |                                      | tqdm
 report      | runs                                           |                                      | matplotlib
 cli         | example runs sql evaluation                    |                                      |
-model       | config tiny smollm2                            | torch peft transformers              |
+model       | config tiny smollm2                            | torch peft transformers huggingface_hub |
 generation  |                                                | torch bitsandbytes                   |
 callbacks   | example runs tracking config prompts evaluation generation | transformers             |
-training    | example runs tracking hub config prompts data report model callbacks | torch transformers trl datasets |
+training    | example runs tracking hub config prompts data report model callbacks | torch transformers trl datasets huggingface_hub |
 scoring     | example runs hub config prompts data evaluation | omegaconf                           | tqdm model generation
 train.py    | config prompts data commandline                | hydra omegaconf                      | training
 evaluate.py | commandline scoring                            | hydra omegaconf                      |

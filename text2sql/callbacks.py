@@ -53,6 +53,7 @@ class SQLSampleCallback(TrainerCallback):
         self.prompts = [prompts.encode_prompt(tokenizer, example, config).ids for example in examples]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """Generate, judge and report the samples; the model is left as training needs it."""
         if not state.is_world_process_zero or not self.examples:
             return
         answers = generation.generate(

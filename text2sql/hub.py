@@ -8,7 +8,7 @@ from pathlib import Path
 def fetch_adapter(name: str) -> Path:
     """The local folder of the adapter `name`, a folder or a hub id. ValueError if it is neither."""
     folder = Path(name)
-    if folder.is_dir():
+    if name and folder.is_dir():
         return folder
     if name.count("/") != 1 or name.startswith((".", "/")):
         raise ValueError(

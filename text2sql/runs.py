@@ -128,7 +128,7 @@ def find_parent(folder: Path, fingerprint: Mapping[str, Any], phase: int, seed: 
         candidates = {path: record for path, record in records.items() if record.get("phase") == phase}
         unfit = {path: _unfit(record, fingerprint) for path, record in candidates.items()}
         matches = [
-            (candidates[path].get("seed") == seed, candidates[path]["finished"], path)
+            (group is siblings and candidates[path].get("seed") == seed, candidates[path]["finished"], path)
             for path, reason in unfit.items()
             if not reason
         ]

@@ -236,6 +236,7 @@ class CompletionTrainer(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        """The summed cross-entropy of the SQL tokens over num_items_in_batch, the number of them in the whole step."""
         targets = inputs["labels"][:, 1:]
         learned = targets != -100
         network = self.accelerator.unwrap_model(model)
