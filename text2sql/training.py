@@ -92,7 +92,9 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
             trainer.evaluate()
         model.save_adapter(adapted, tokenizer, configuration.to_yaml(config), config.model.hub_id, run / "adapter")
         if config.hub.push_to_hub and trainer.is_world_process_zero():
-            upload_folder(repo_id=trainer.hub_model_id, folder_path=run / "adapter", commit_message="End of training")
+            upload_folder(
+                repo_id=str(trainer.hub_model_id), folder_path=run / "adapter", commit_message="End of training"
+            )
     except BaseException:
         tracker.finish(exit_code=1)
         raise
