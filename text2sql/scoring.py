@@ -104,6 +104,7 @@ def _model(config: Config, extra: list[dict[str, Any]]) -> Callable[[Sequence[Ex
     tokenizer = model.load_tokenizer(config.model)
 
     def answer(examples: Sequence[Example]) -> list[str]:
+        """One SQL text an example, in their order; the weights are loaded at the first call, after every cheap check."""
         encoded = [prompts.encode_prompt(tokenizer, example, config) for example in examples]
         log.info(
             "%d of %d prompts are shortened in their schema", sum(one.shortened > 0 for one in encoded), len(encoded)
