@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,15 @@ class Example:
 
 
 class Verdict(str, Enum):
-    """What became of one prediction; only MATCH counts as correct, and GOLD_ERROR rows say nothing about the model."""
+    """What became of one prediction.
+
+    MATCH and EMPTY_BOTH (both ran, and neither returned a row) count as correct; GOLD_ERROR and GOLD_BUDGET, where the
+    gold fails or hits a limit, say nothing about the model. All others are the prediction's own failures.
+    """
 
     MATCH = "match"
     MISMATCH = "mismatch"
+    EMPTY_BOTH = "empty_both"
     EMPTY_PREDICTION = "empty_prediction"
     SYNTAX = "syntax"
     UNKNOWN_TABLE = "unknown_table"
@@ -74,23 +80,38 @@ class Verdict(str, Enum):
     TYPE = "type"
     DENIED_WRITE = "denied_write"
     MULTIPLE_STATEMENTS = "multiple_statements"
+    STEP_BUDGET = "step_budget"
     TIMEOUT = "timeout"
     TOO_MANY_ROWS = "too_many_rows"
     GOLD_ERROR = "gold_error"
+    GOLD_BUDGET = "gold_budget"
 
 
 @dataclass(frozen=True)
 class Score:
-    """The verdict on one prediction and, in words, why."""
+    """The verdict on one prediction and, in words, why.
+
+    `official` is what Spider's official evaluator says of the same pair (None where its gold fails), `differences` why
+    that differs; the results are {"columns", "rows" (the first few), "num_rows"}, or None for a query that did not run.
+    """
 
     verdict: Verdict
     reason: str = ""
+    official: bool | None = field(default=None, compare=False)
+    differences: tuple[str, ...] = field(default=(), compare=False)
+    gold_result: dict[str, Any] | None = field(default=None, compare=False)
+    predicted_result: dict[str, Any] | None = field(default=None, compare=False)
 
     @property
     def correct(self) -> bool:
-        return self.verdict is Verdict.MATCH
+        return self.verdict in (Verdict.MATCH, Verdict.EMPTY_BOTH)
+
+    @property
+    def judged(self) -> bool:
+        """Whether the gold worked, so that the verdict says something about the prediction."""
+        return self.verdict not in (Verdict.GOLD_ERROR, Verdict.GOLD_BUDGET)
 
     @property
     def runs(self) -> bool:
         """Whether the predicted SQL ran to its end, rightly or wrongly."""
-        return self.verdict in (Verdict.MATCH, Verdict.MISMATCH)
+        return self.correct or self.verdict is Verdict.MISMATCH

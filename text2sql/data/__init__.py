@@ -10,6 +10,7 @@ from text2sql.config import BadRow, Data
 from text2sql.data import gretel, spider
 from text2sql.data.report import Loaded, Report, content_hash
 from text2sql.data.source import Row, Source, Unusable
+from text2sql.data.spider import DATABASE_FAULTS as DATABASE_FAULTS
 from text2sql.data.syntax import parses
 from text2sql.example import Example
 

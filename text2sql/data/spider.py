@@ -18,6 +18,13 @@ log = logging.getLogger(__name__)
 # The files' recursive `sql` column is never read.
 COLUMNS = ("question", "query", "db_id")
 
+UNKNOWN, MISSING, UNREADABLE, NO_TABLES = DATABASE_FAULTS = (
+    "unknown db_id",
+    "missing database file",
+    "unreadable database file",
+    "database without tables",
+)
+
 
 def load(config: Data, split: str) -> Source:
     """The rows of `split` (train, or test: Spider's dev) from data.path: the official folder, a hub id, or mini.
@@ -92,12 +99,12 @@ class _Databases:
 
     def _schema(self, db_id: str) -> Schema | Unusable:
         if db_id not in self.known:
-            return Unusable("unknown db_id")
+            return Unusable(UNKNOWN)
         try:
             with closing(open_readonly(str(self._file(db_id)))) as connection:
                 schema = read_schema(connection)
         except FileNotFoundError:
-            return Unusable("missing database file")
+            return Unusable(MISSING)
         except ValueError:
-            return Unusable("unreadable database file")
-        return schema if schema.tables else Unusable("database without tables")
+            return Unusable(UNREADABLE)
+        return schema if schema.tables else Unusable(NO_TABLES)

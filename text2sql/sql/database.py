@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 from text2sql.example import Column, Example, ForeignKey, Schema, Table
 
 BUILD_STEPS = 200_000_000
 """How many SQLite instructions one statement of a `context` may take: some seconds, where real ones take less."""
+
+FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer"})
+"""Functions that run code of the caller's choice."""
+
+# No statement is kept prepared: SQLite counts the steps of one that is run again from where it stopped before.
+_CONNECTION: dict[str, Any] = {"uri": True, "isolation_level": None, "cached_statements": 0}
 
 
 def open_readonly(path: str) -> sqlite3.Connection:
@@ -26,7 +33,7 @@ def open_readonly(path: str) -> sqlite3.Connection:
         raise FileNotFoundError(f"no database at {path}: point data.path at the folder that holds the databases")
     if not file.is_file() or file.stat().st_size == 0:
         raise ValueError(f"{path} is not a database but {_kind(file)}: unpack or download it again")
-    connection = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    connection = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro&immutable=1", **_CONNECTION)
     connection.text_factory = _decode
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -36,13 +43,26 @@ def open_readonly(path: str) -> sqlite3.Connection:
     return connection
 
 
+def check_file(path: str) -> None:
+    """Read a database from end to end; raises FileNotFoundError or ValueError where it is missing or damaged."""
+    connection = open_readonly(path)
+    try:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    finally:
+        connection.close()
+    if found != "ok":
+        raise ValueError(f"{path} is damaged ({found}): unpack or download it again")
+
+
 def open_memory(context: str) -> sqlite3.Connection:
     """Build a database in memory from a script of CREATE TABLE and INSERT, then refuse further writes.
 
     The script can touch no file: ATTACH, VACUUM INTO and extensions are refused. Raises sqlite3.Error where it does
     not run.
     """
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = sqlite3.connect(":memory:", **_CONNECTION)
     connection.text_factory = _decode
     connection.set_authorizer(_no_files)
     connection.set_progress_handler(lambda: 1, BUILD_STEPS)
@@ -138,6 +158,6 @@ def _no_files(action: int, first: str | None, second: str | None, *_: str | None
     """SQLite's authorizer while a context is built; for a function call `second` is the function's name."""
     if action in (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH):
         return sqlite3.SQLITE_DENY
-    if action == sqlite3.SQLITE_FUNCTION and second == "load_extension":
+    if action == sqlite3.SQLITE_FUNCTION and second in FORBIDDEN_FUNCTIONS:
         return sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK

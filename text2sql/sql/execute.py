@@ -1,10 +1,11 @@
-"""Run SQL that a model wrote: one reading statement, with a deadline and a row cap, and a verdict when it fails.
+"""Run SQL that a model wrote: one reading statement under limits, and a verdict when it fails.
 
 What stops it: the connection is read-only, SQLite's authorizer allows nothing but reading, a progress handler ends it
-at the deadline, and from Python 3.11 on a single value is limited to MAX_VALUE_BYTES. What this does NOT protect from:
-time spent inside one SQLite instruction, as in printf('%.*c', 900000000, 'x'), or in planning a query, for the
-deadline is looked at between instructions; memory, for up to max_rows rows are held; and on Python 3.10 values of up
-to a gigabyte. Against a hostile author, run it in a process that can be killed.
+after a number of SQLite's own instructions or at the deadline, and rows, cells and the length of values and of the
+SQL are limited. What this does NOT protect from: time spent inside one instruction, as in
+printf('%.*c', 900000000, 'x'), or in planning a query, for the limits are looked at between instructions; memory that
+SQLite takes on the way; and on Python 3.10 values of up to a gigabyte. `text2sql.sql.worker` puts a process around it
+that ends for these.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ import re
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from text2sql.example import Verdict
+from text2sql.sql import database
 
-MAX_VALUE_BYTES = 1_000_000
 STEPS_BETWEEN_CHECKS = 1_000
+FIRST_FETCH = 16
 ROWS_PER_FETCH = 1_000
 
 READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE}
@@ -33,13 +33,12 @@ VERDICTS = [
         (r"no such column|cannot join using column", Verdict.UNKNOWN_COLUMN),
         (r"ambiguous (column name|reference)", Verdict.AMBIGUOUS),
         (r"not authorized|authorization denied|access to .* is prohibited|attempt to write", Verdict.DENIED_WRITE),
-        (r"interrupted$", Verdict.TIMEOUT),
         (r"You can only execute one statement at a time", Verdict.MULTIPLE_STATEMENTS),
         (r"no such function|wrong number of arguments|too many arguments|misuse of|unsafe use of", Verdict.FUNCTION),
         (r"aggregate functions are not allowed|DISTINCT (is not supported|aggregates must)", Verdict.FUNCTION),
         (r".* may not be used (as|with)|'.*' is not a function", Verdict.FUNCTION),
         (r"unable to use function|no such collation|vtable constructor failed", Verdict.FUNCTION),
-        (r"integer overflow|string or blob too big|datatype mismatch|out of memory", Verdict.TYPE),
+        (r"integer overflow|string or blob too big|datatype mismatch", Verdict.TYPE),
         (r"malformed JSON|bad JSON path|JSON path error|JSON cannot hold", Verdict.TYPE),
         (r"LIKE or GLOB pattern too complex|(ESCAPE expression|argument of|frame).* must be", Verdict.TYPE),
     ]
@@ -48,82 +47,163 @@ BROKEN_DATABASE = re.compile(
     r"(database disk image is malformed|file is not a database|disk I/O error|unable to open database file"
     r"|database (table |schema )?is locked.*|database or disk is full)$"
 )
+OVER_A_LIMIT = frozenset({Verdict.STEP_BUDGET, Verdict.TIMEOUT, Verdict.TOO_MANY_ROWS})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one query may take; `max_steps` counts SQLite's instructions, the same on a busy machine as on an idle one."""
+
+    timeout_s: float = 10.0
+    max_steps: int = 300_000_000
+    max_rows: int = 100_000
+    max_cells: int = 1_000_000
+    max_value_bytes: int = 1_000_000
+    max_sql_bytes: int = 1_000_000
+    max_memory_mb: int = 192
 
 
 @dataclass(frozen=True)
 class Result:
-    """The rows of a query that ran to its end, or (with `rows` empty) the verdict on one that did not and why."""
+    """The rows of a query that ran to its end, or (with `rows` empty) the verdict on one that did not and why.
+
+    Bytes in a text that are not UTF-8 are lone surrogates here, as Python's `surrogateescape` has it.
+    """
 
     rows: list[tuple] = field(default_factory=list)
+    columns: tuple[str, ...] = ()
     error: Verdict | None = None
     reason: str = ""
+    ill_coded: bool = False
 
 
-def run(connection: sqlite3.Connection, sql: str, *, timeout_s: float, max_rows: int) -> Result:
-    """Run one SQL statement under guard; whatever the SQL does wrong comes back as a verdict.
+class Reader:
+    """Runs SQL on one connection, which is under guard from here on and belongs to the reader; close() it at the end."""
 
-    Verdicts for SQLite's errors: unknown tables and columns, ambiguous names and functions by their messages; TYPE for
-    values that cannot be computed (overflow, too big, malformed JSON); SYNTAX for all else that SQLite refuses, which
-    besides the syntax is what it checks while compiling (set operations of unequal width, ORDER BY 9 of two columns,
-    row values, unbound parameters). A double-quoted name that does not exist is a string, as SQLite has it, and no
-    error. Raises sqlite3.Error when the database file itself is broken, for that is not the SQL's fault.
-    """
-    if not sql.strip():
-        return Result(error=Verdict.EMPTY_PREDICTION, reason="no SQL")
-    if unusable := _unusable_text(sql):
-        return Result(error=Verdict.SYNTAX, reason=unusable)
-    deadline = time.monotonic() + timeout_s
-    with _guards(connection, deadline), closing(connection.cursor()) as cursor:
+    def __init__(self, connection: sqlite3.Connection, limits: Limits) -> None:
+        self.connection, self.limits = connection, limits
+        self._steps = 0
+        self._deadline = 0.0
+        connection.text_factory = str
+        # Sorting in a file would write outside of the database, and into no more memory than SQLite may have.
+        connection.execute("PRAGMA temp_store = MEMORY")
+        # Connecting a virtual table takes rights that the authorizer gives to nobody; these two only read their argument.
+        connection.execute("SELECT 1 FROM json_each('[]'), json_tree('[]')").close()
+        connection.set_authorizer(_reading_only)
+        connection.set_progress_handler(self._over, STEPS_BETWEEN_CHECKS)
+        if sys.version_info >= (3, 11):
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limits.max_value_bytes)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def run(self, sql: str) -> Result:
+        """Run one SQL statement; whatever the SQL does wrong comes back as a verdict.
+
+        Verdicts for SQLite's errors: unknown tables and columns, ambiguous names and functions by their messages; TYPE
+        for values that cannot be computed (overflow, too big, malformed JSON); SYNTAX for all else that SQLite refuses,
+        which besides the syntax is what it checks while compiling (set operations of unequal width, ORDER BY 9 of two
+        columns, row values, unbound parameters). A double-quoted name that does not exist is a string, as SQLite has
+        it, and no error. Raises sqlite3.Error when the database file itself is broken, for that is not the SQL's fault.
+        """
+        if not sql or sql.isspace():
+            return Result(error=Verdict.EMPTY_PREDICTION, reason="no SQL")
+        if unusable := _unusable_text(sql, self.limits.max_sql_bytes):
+            return Result(error=Verdict.SYNTAX, reason=unusable)
+        self._steps, self._deadline = 0, time.monotonic() + self.limits.timeout_s
         try:
-            cursor.execute(sql)
+            return self._read(sql)
+        except sqlite3.OperationalError as error:
+            if not str(error).startswith("Could not decode to UTF-8"):
+                return self._failure(error)
+        except (sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError, UnicodeDecodeError) as error:
+            return self._failure(error)
+        return self._run_ill_coded(sql)
+
+    def _over(self) -> bool:
+        self._steps += STEPS_BETWEEN_CHECKS
+        return self._steps > self.limits.max_steps or time.monotonic() > self._deadline
+
+    def _read(self, sql: str, ill_coded: bool = False) -> Result:
+        cursor = self.connection.execute(sql)
+        try:
             if cursor.description is None:
                 return Result(error=Verdict.EMPTY_PREDICTION, reason="no statement that returns anything")
-            rows = _fetch(cursor, deadline, max_rows)
-        except (sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError) as error:
-            return _failure(error, timeout_s)
-    if rows is None:
-        return Result(error=Verdict.TIMEOUT, reason=_late(timeout_s))
-    if len(rows) > max_rows:
-        return Result(error=Verdict.TOO_MANY_ROWS, reason=f"more than {max_rows} rows")
-    return Result(rows)
+            columns = tuple([column[0] for column in cursor.description])
+            max_rows = min(self.limits.max_rows, self.limits.max_cells // len(columns))
+            rows = cursor.fetchmany(min(FIRST_FETCH, max_rows + 1))
+            if len(rows) == FIRST_FETCH:
+                self._fetch(cursor, rows, max_rows)
+        finally:
+            cursor.close()
+        if len(rows) > max_rows:
+            return Result(error=Verdict.TOO_MANY_ROWS, reason=f"more than {max_rows} rows of {_columns(columns)}")
+        return Result(rows, columns, ill_coded=ill_coded)
+
+    def _fetch(self, cursor: sqlite3.Cursor, rows: list[tuple], max_rows: int) -> None:
+        """Add all further rows, at most one more than `max_rows`; the longer the values, the fewer at a time."""
+        while len(rows) <= max_rows:
+            longest = max((len(value) for value in rows[-1] if isinstance(value, (str, bytes))), default=0)
+            at_once = max(1, min(ROWS_PER_FETCH, max_rows + 1 - len(rows), 1_000_000 // (longest + 1)))
+            chunk = cursor.fetchmany(at_once)
+            if not chunk:
+                return
+            rows += chunk
+            if time.monotonic() > self._deadline:
+                raise sqlite3.OperationalError("interrupted")
+
+    def _run_ill_coded(self, sql: str) -> Result:
+        """The same again for a result with text that is not UTF-8: a slower way to read all of its text."""
+        self.connection.text_factory = _escaped
+        self._steps = 0
+        try:
+            return self._read(sql, ill_coded=True)
+        except (sqlite3.Error, MemoryError, OverflowError, UnicodeDecodeError) as error:
+            return self._failure(error)
+        finally:
+            self.connection.text_factory = str
+
+    def _failure(self, error: Exception) -> Result:
+        if isinstance(error, UnicodeDecodeError):  # raised in place of an error whose message quotes such text
+            return Result(error=Verdict.TYPE, reason="an error of SQLite whose message is not UTF-8")
+        message = str(error) or type(error).__name__
+        if BROKEN_DATABASE.match(message):
+            raise error
+        if message == "interrupted":
+            return self._interrupted()
+        if isinstance(error, MemoryError) or message == "out of memory":
+            return Result(error=Verdict.TOO_MANY_ROWS, reason=f"needs more than {self.limits.max_memory_mb} MB of memory")
+        for pattern, verdict in VERDICTS:
+            if pattern.match(message):
+                return Result(error=verdict, reason=message)
+        about_values = isinstance(error, (sqlite3.DataError, sqlite3.IntegrityError, OverflowError))
+        return Result(error=Verdict.TYPE if about_values else Verdict.SYNTAX, reason=message)
+
+    def _interrupted(self) -> Result:
+        if self._steps > self.limits.max_steps:
+            reason = f"more than {self.limits.max_steps} SQLite steps"
+            return Result(error=Verdict.STEP_BUDGET, reason=reason)
+        return Result(error=Verdict.TIMEOUT, reason=late(self.limits.timeout_s))
 
 
-def _fetch(cursor: sqlite3.Cursor, deadline: float, max_rows: int) -> list[tuple] | None:
-    """All rows, at most one more than max_rows; None when the deadline passes on the way."""
-    rows: list[tuple] = []
-    while len(rows) <= max_rows:
-        chunk = cursor.fetchmany(min(ROWS_PER_FETCH, max_rows + 1 - len(rows)))
-        if not chunk:
-            break
-        rows += chunk
-        if time.monotonic() > deadline:
-            return None
-    return rows
+def late(timeout_s: float) -> str:
+    """The reason of a timeout."""
+    return f"still running after {timeout_s:g} s"
 
 
-@contextmanager
-def _guards(connection: sqlite3.Connection, deadline: float) -> Iterator[None]:
-    connection.set_authorizer(_reading_only)
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_CHECKS)
-    if sys.version_info >= (3, 11):
-        length = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
-    try:
-        yield
-    finally:
-        if sys.version_info >= (3, 11):
-            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, length)
-        connection.set_progress_handler(None, 0)
-        # Python 3.10 cannot take an authorizer away; this one allows everything again.
-        connection.set_authorizer(lambda *_: sqlite3.SQLITE_OK)
+def _columns(columns: tuple[str, ...]) -> str:
+    return "1 column" if len(columns) == 1 else f"{len(columns)} columns"
 
 
 def _reading_only(action: int, first: str | None, second: str | None, *_: str | None) -> int:
     """SQLite's authorizer; for a function call `second` is the function's name."""
-    allowed = action in READING or (action == sqlite3.SQLITE_FUNCTION and second != "load_extension")
+    allowed = action in READING or (action == sqlite3.SQLITE_FUNCTION and second not in database.FORBIDDEN_FUNCTIONS)
     return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
 
-def _unusable_text(sql: str) -> str:
+def _unusable_text(sql: str, max_bytes: int) -> str:
+    if len(sql) > max_bytes:
+        return f"longer than {max_bytes} bytes"
     if "\0" in sql:
         return "a NUL character in the SQL"
     try:
@@ -133,16 +213,5 @@ def _unusable_text(sql: str) -> str:
     return ""
 
 
-def _failure(error: Exception, timeout_s: float) -> Result:
-    message = str(error) or type(error).__name__
-    if BROKEN_DATABASE.match(message):
-        raise error
-    for pattern, verdict in VERDICTS:
-        if pattern.match(message):
-            return Result(error=verdict, reason=_late(timeout_s) if verdict is Verdict.TIMEOUT else message)
-    about_values = isinstance(error, (sqlite3.DataError, sqlite3.IntegrityError, MemoryError, OverflowError))
-    return Result(error=Verdict.TYPE if about_values else Verdict.SYNTAX, reason=message)
-
-
-def _late(timeout_s: float) -> str:
-    return f"still running after {timeout_s:g} s"
+def _escaped(text: bytes) -> str:
+    return text.decode("utf-8", errors="surrogateescape")

@@ -18,8 +18,8 @@ SELECT min(name) FROM author
 SELECT count(*) FROM book WHERE year > 2020 -- match
 SELECT 0
 
-SELECT title FROM book WHERE year > 2020 -- match
-SELECT id, title FROM book WHERE price > 100
+SELECT title FROM book WHERE year > 2020 -- empty_both
+SELECT title FROM book WHERE price > 100
 
 SELECT sum(price) FROM book WHERE author_id = 1 -- match
 SELECT 20

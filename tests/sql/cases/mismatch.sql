@@ -44,3 +44,6 @@ SELECT 'Eve', 3 FROM loan
 
 SELECT title FROM book WHERE title = 'Dust' -- mismatch
 SELECT "titel" FROM book WHERE title = 'Dust'
+
+SELECT title FROM book WHERE year > 2020 -- mismatch
+SELECT id, title FROM book WHERE price > 100

@@ -1,0 +1,145 @@
+"""Score predictions against the databases of their examples, in processes that can be killed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from text2sql.example import Example, Score, Verdict
+from text2sql.sql.database import check_file
+from text2sql.sql.judge import Judge, Limits, Place, Rules, Task
+from text2sql.sql.pool import Pool
+
+NOT_DATABASES = ("-journal", "-wal", "-shm")
+
+
+class Scorer:
+    """Scores predictions; keeps its processes, open databases and gold results from call to call. close() it at the end.
+
+    `workers` processes judge side by side, each confined as `text2sql.sql.worker` says; 0 judges in this process, which
+    then has no protection from SQL that hangs inside one SQLite instruction. `neighbours` gives, for an example, further
+    databases (paths) on which a prediction must match too. Golds are cached by the content of their database and their text.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        rules: Rules | None = None,
+        *,
+        workers: int = 1,
+        neighbours: Callable[[Example], Iterable[Path]] | None = None,
+    ) -> None:
+        self.limits, self.rules = limits or Limits(), rules or Rules()
+        self._judge = Pool(self.limits, self.rules, workers) if workers else _InProcess(self.limits, self.rules)
+        self._neighbours = neighbours
+        self._hashes: dict[str, tuple[tuple[int, ...], str]] = {}
+
+    def __enter__(self) -> Scorer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._judge.close()
+
+    def check(self, examples: Iterable[Example]) -> None:
+        """ValueError or FileNotFoundError, as score_all would raise it, for a database that is missing or damaged."""
+        places = _Places(self._hashes, self._neighbours)
+        for example in examples:
+            places.of(example)
+
+    def score(self, example: Example, prediction: str) -> Score:
+        """The verdict on one prediction; see score_all."""
+        return next(iter(self.score_all([(example, prediction)])))
+
+    def score_all(self, pairs: Iterable[tuple[Example, str]]) -> Iterator[Score]:
+        """The verdict on each prediction, in their order.
+
+        Nothing is cleaned from a prediction but surrounding whitespace and one semicolon at its end. A gold that does
+        not run, or a context that does not build, is a GOLD_ERROR. Raises ValueError for an example without a database
+        and for a file that is none, before anything is scored.
+        """
+        places = _Places(self._hashes, self._neighbours)
+        tasks = [Task(example.sql, prediction, *places.of(example)) for example, prediction in pairs]
+        return (_score(outcome) for outcome in self._judge.judge(tasks))
+
+
+class _InProcess:
+    """Judges in this process: what the benchmark compares the processes with."""
+
+    def __init__(self, limits: Limits, rules: Rules) -> None:
+        self._judge = Judge(limits, rules)
+
+    def judge(self, tasks: Iterable[Task]) -> Iterator[dict[str, Any]]:
+        return map(self._judge.judge, tasks)
+
+    def close(self) -> None:
+        self._judge.close()
+
+
+def _score(outcome: dict[str, Any]) -> Score:
+    return Score(
+        Verdict(outcome["verdict"]),
+        outcome["reason"],
+        outcome["official"],
+        tuple(outcome["differences"]),
+        outcome.get("gold_result"),
+        outcome.get("predicted_result"),
+    )
+
+
+class _Places:
+    """Where each example of one call is judged; every file is looked at once a call, and hashed again if it changed."""
+
+    def __init__(
+        self,
+        hashes: dict[str, tuple[tuple[int, ...], str]],
+        neighbours: Callable[[Example], Iterable[Path]] | None,
+    ) -> None:
+        self._hashes, self._neighbours = hashes, neighbours
+        self._found: dict[str, tuple[list[Place], list[Place]]] = {}
+
+    def of(self, example: Example) -> tuple[list[Place], list[Place]]:
+        """The example's database and those beside it, and its neighbours."""
+        if example.context and not example.database:
+            key = hashlib.sha256(example.context.encode("utf-8", "surrogatepass")).hexdigest()
+            return [Place(key, context=example.context)], []
+        if not example.database:
+            raise ValueError(
+                f"no database to run {example.id} on: set data.path to a folder that holds the databases too"
+            )
+        if example.database not in self._found:
+            neighbours = self._neighbours(example) if self._neighbours else ()
+            places = [self._file(path) for path in suite(example.database)]
+            self._found[example.database] = places, [self._file(path, "neighbour ") for path in neighbours]
+        return self._found[example.database]
+
+    def _file(self, path: str | Path, what: str = "") -> Place:
+        path = str(path)
+        status = os.stat(path) if os.path.isfile(path) else None
+        state = (status.st_size, status.st_mtime_ns, status.st_ino) if status else ()
+        known = self._hashes.get(path)
+        if known is None or known[0] != state:
+            check_file(path)
+            known = self._hashes[path] = state, _sha256(path)
+        return Place(known[1], path, name=f"{what}{os.path.basename(path)}")
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def suite(database: str) -> list[str]:
+    """The database and, as in a test suite, all others in its folder; the official evaluator's rule is '.sqlite' in the name."""
+    folder = os.path.dirname(database)
+    others = sorted(name for name in os.listdir(folder) if ".sqlite" in name and not name.endswith(NOT_DATABASES))
+    paths = [os.path.join(folder, name) for name in others]
+    return [database, *(path for path in paths if path != database)]

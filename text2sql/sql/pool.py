@@ -1,0 +1,311 @@
+"""Judge many pairs in processes that can be killed: a pair that hangs or crashes SQLite costs its own verdict, no more."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import mmap
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from text2sql.example import Verdict
+from text2sql.sql.execute import late
+from text2sql.sql.judge import GOLD, OURS, Limits, Place, Rules, Task
+from text2sql.sql.worker import POSITION, packed, receive
+
+BATCH = 32
+ROOT = str(Path(__file__).resolve().parent.parent.parent)
+BATCHES_PER_WORKER = 4
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from text2sql.sql.worker import main; main()"
+
+
+class Pool:
+    """`workers` processes that judge; they start with the first batch and end with close()."""
+
+    def __init__(self, limits: Limits, rules: Rules, workers: int) -> None:
+        assert workers > 0
+        self.limits, self.rules, self.num_workers = limits, rules, workers
+        self._workers: list[_Worker] = []
+
+    def close(self) -> None:
+        while self._workers:
+            self._workers.pop().close()
+
+    def judge(self, tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
+        """The outcomes of the tasks, in their order, each as soon as those before it are there.
+
+        Raises RuntimeError when a worker fails by a fault of ours, ValueError when a database is broken.
+        """
+        if not tasks:
+            return
+        run = _Run(tasks, _batches(len(tasks), self.num_workers))
+        while len(self._workers) < min(self.num_workers, len(run.waiting)):
+            self._workers.append(_Worker(self.limits, self.rules))
+        threads = [threading.Thread(target=run.serve, args=(worker,), daemon=True) for worker in self._workers]
+        for thread in threads:
+            thread.start()
+        try:
+            yield from run.outcomes()
+        except BaseException:  # the caller has had enough, or a worker failed: do not wait for what still runs
+            run.stop()
+            for worker in self._workers:
+                worker.end()
+            raise
+        finally:
+            for thread in threads:
+                thread.join()
+
+
+def _batches(num_tasks: int, num_workers: int) -> deque[range]:
+    """Neighbours in a data set share a database, so batches are runs of them: few, but enough to keep all workers busy."""
+    size = max(1, min(BATCH, -(-num_tasks // (num_workers * BATCHES_PER_WORKER))))
+    return deque(range(start, min(start + size, num_tasks)) for start in range(0, num_tasks, size))
+
+
+class _Run:
+    """One call of Pool.judge: what waits, what is done, and the first failure, shared by the workers' threads."""
+
+    def __init__(self, tasks: Sequence[Task], waiting: deque[range]) -> None:
+        self.tasks, self.waiting = tasks, waiting
+        self.done: dict[int, dict[str, Any]] = {}
+        self.failure: Exception | None = None
+        self.changed = threading.Condition()
+
+    def outcomes(self) -> Iterator[dict[str, Any]]:
+        for number in range(len(self.tasks)):
+            with self.changed:
+                self.changed.wait_for(lambda: number in self.done or self.failure is not None)  # noqa: B023
+                if self.failure is not None:
+                    raise self.failure
+                outcome = self.done.pop(number)
+            yield outcome
+
+    def stop(self) -> None:
+        with self.changed:
+            self.waiting.clear()
+
+    def serve(self, worker: _Worker) -> None:
+        """One worker's thread: batch after batch until none waits."""
+        try:
+            for first, outcomes in worker.serve(self.tasks, iter(self._next, None)):
+                self._put(first, outcomes)
+        except Exception as error:  # handed to the caller's thread, which raises it
+            with self.changed:
+                self.failure = self.failure or error
+                self.changed.notify_all()
+
+    def _next(self) -> range | None:
+        with self.changed:
+            return self.waiting.popleft() if self.waiting and self.failure is None else None
+
+    def _put(self, first: int, outcomes: list[dict[str, Any]]) -> None:
+        for outcome in outcomes:
+            if "broken" in outcome:
+                raise ValueError(f"broken database {outcome['broken']}; unpack or download it again")
+        with self.changed:
+            self.done.update(enumerate(outcomes, first))
+            self.changed.notify_all()
+
+
+@dataclass
+class _Sent:
+    """A batch that a worker has: its first task, the first that is not answered yet, and the first after it."""
+
+    first: int
+    next: int
+    stop: int
+
+
+class _Died(Exception):
+    """The process ended while it should have answered."""
+
+
+class _Worker:
+    """One process and the pipes to it, started when it is needed and anew when it died."""
+
+    def __init__(self, limits: Limits, rules: Rules) -> None:
+        self.limits, self.rules = limits, rules
+        self._file = tempfile.TemporaryFile()
+        self._file.truncate(POSITION.size)
+        self._position = mmap.mmap(self._file.fileno(), POSITION.size)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._room = 0
+        self._ended = False
+
+    def serve(self, tasks: Sequence[Task], batches: Iterator[range]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """(number of the first task, outcomes) in parts, batch after batch; the next one is sent while one is judged."""
+        sent: deque[_Sent] = deque()
+        held: tuple[range, bytes] | None = None
+        self._ended = False
+        if self._process is not None and self._process.poll() is not None:
+            self._bury()  # killed while it had nothing to do
+        while True:
+            try:
+                while len(sent) < 2 and (held := held or self._encoded(tasks, batches)):
+                    batch, message = held
+                    if sent and len(message) > self._room:
+                        break  # both sides might wait for the other to read
+                    sent.append(_Sent(batch.start, batch.start, batch.stop))
+                    held = None
+                    self._write(message, waiting=len(sent) == 1)
+                if not sent:
+                    return
+                outcomes = self._read()
+            except _Died:
+                if self._ended:
+                    return
+                yield from self._one_by_one(tasks, sent)
+                sent.clear()
+                continue
+            yield sent[0].next, outcomes
+            sent[0].next += len(outcomes)
+            if sent[0].next == sent[0].stop:
+                sent.popleft()
+
+    def _encoded(self, tasks: Sequence[Task], batches: Iterator[range]) -> tuple[range, bytes] | None:
+        batch = next(batches, None)
+        return None if batch is None else (batch, packed(_compact([tasks[number] for number in batch])))
+
+    def _one_by_one(
+        self, tasks: Sequence[Task], sent: Sequence[_Sent]
+    ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """What is left of the batches after a death: only the task that kills gets a verdict from it."""
+        killer, outcome = self._examine(sent[0].first, tasks)
+        for number in (number for part in sent for number in range(part.next, part.stop)):
+            if number == killer and outcome is not None:
+                yield number, [outcome]
+                continue
+            try:
+                yield number, [self._alone(number, tasks, tries=1 if number == killer else 2)]
+            except _Died:
+                return
+
+    def _alone(self, number: int, tasks: Sequence[Task], tries: int) -> dict[str, Any]:
+        """One task by itself. A death by anything but the alarm may have come from outside: the last try decides."""
+        while True:
+            try:
+                self._write(packed(_compact([tasks[number]])))
+                return self._read()[0]
+            except _Died:
+                if self._ended:
+                    raise
+                tries -= 1
+                _, outcome = self._examine(number, tasks, final=tries == 0)
+                if outcome is not None:
+                    return outcome
+
+    def _examine(self, first: int, tasks: Sequence[Task], final: bool = False) -> tuple[int, dict[str, Any] | None]:
+        """Which task the dead process was at, and its verdict if it is clear that the task ended it.
+
+        `first` is the number of the first task in its batch. RuntimeError if the process failed by a fault of ours.
+        """
+        status, errors = self._bury()
+        index, phase = POSITION.unpack_from(self._position)
+        if status >= 0 or (phase == OURS and (final or status == -signal.SIGALRM)):
+            task = tasks[min(first + index, len(tasks) - 1)]
+            raise RuntimeError(f"scoring failed ({_ending(status)}) on {task}\n{errors}")
+        if status == -signal.SIGALRM or final:
+            return first + index, self._verdict(status, phase)
+        return first + index, None
+
+    def end(self) -> None:
+        """Kill the process, if there is one; whoever waits for its answer finds it dead."""
+        self._ended = True
+        if self._process is not None:
+            self._process.kill()
+
+    def close(self) -> None:
+        if self._process is not None:
+            self.end()
+            self._bury()
+        self._position.close()
+        self._file.close()
+
+    def _write(self, message: bytes, waiting: bool = True) -> None:
+        """Send one message; `waiting` says that the process has no other, so that its position is an old one."""
+        if waiting:
+            POSITION.pack_into(self._position, 0, 0, OURS)
+        process = self._process or self._start()
+        assert process.stdin is not None
+        try:
+            process.stdin.write(message)
+            process.stdin.flush()
+        except BrokenPipeError:
+            raise _Died from None
+
+    def _read(self) -> list[dict[str, Any]]:
+        assert self._process is not None and self._process.stdout is not None
+        outcomes = receive(self._process.stdout)
+        if outcomes is None:
+            raise _Died
+        return outcomes
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._ended:
+            raise _Died
+        self._process = subprocess.Popen(
+            # -I and -S: no settings from the environment, and a start in a few milliseconds.
+            [sys.executable, "-I", "-S", "-c", _START, json.dumps([ROOT, *sys.path])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=[self._file.fileno()],
+        )
+        about = {"limits": asdict(self.limits), "rules": asdict(self.rules), "position": self._file.fileno()}
+        self._write(packed(about))
+        assert self._process.stdin is not None
+        self._room = _room(self._process.stdin.fileno())
+        return self._process
+
+    def _bury(self) -> tuple[int, str]:
+        """Wait for the dead process; returns its status, negative for a signal, and what it wrote to standard error."""
+        process, self._process = self._process, None
+        assert process is not None and process.stdin and process.stdout and process.stderr
+        process.stdout.close()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        errors = process.stderr.read().decode("utf-8", "replace")
+        process.stderr.close()
+        return process.wait(), errors
+
+    def _verdict(self, status: int, phase: int) -> dict[str, Any]:
+        """The outcome of a query that ended the process."""
+        if status == -signal.SIGALRM:
+            verdict, reason = Verdict.TIMEOUT, f"{late(self.limits.timeout_s)}, inside one SQLite instruction"
+        else:
+            verdict, reason = Verdict.TYPE, f"SQLite itself ended twice ({_ending(status)})"
+        official: bool | None = False
+        if phase == GOLD:
+            over = verdict is Verdict.TIMEOUT
+            verdict, reason = (Verdict.GOLD_BUDGET if over else Verdict.GOLD_ERROR), f"gold: {reason}"
+            official = None
+        outcome: dict[str, Any] = {"verdict": verdict.value, "reason": reason, "official": official, "differences": []}
+        return outcome | ({"gold_result": None, "predicted_result": None} if self.rules.preview_rows else {})
+
+
+def _compact(tasks: list[Task]) -> dict[str, Any]:
+    """Tasks as a worker takes them: the same few databases are spelt out once."""
+    places: dict[Place, int] = {}
+    rows = [
+        (task.gold, task.prediction, *([places.setdefault(place, len(places)) for place in some] for some in task[2:]))
+        for task in tasks
+    ]
+    return {"places": list(places), "tasks": rows}
+
+
+def _room(pipe: int) -> int:
+    """How many bytes may be sent ahead with no fear that the pipe is full: half of it, where that can be known."""
+    return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) // 2 if hasattr(fcntl, "F_GETPIPE_SZ") else 0
+
+
+def _ending(status: int) -> str:
+    return signal.Signals(-status).name if status < 0 else f"exit code {status}"
