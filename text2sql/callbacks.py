@@ -10,10 +10,12 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from text2sql import config as configuration
 from text2sql import generation, prompts, runs
 from text2sql.config import Config
-from text2sql.evaluation import Scorer
 from text2sql.example import Example
+from text2sql.scorer import Scorer
+from text2sql.sql.judge import Limits, Rules
 from text2sql.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,8 @@ class SQLSampleCallback(TrainerCallback):
     ) -> None:
         self.config, self.tokenizer, self.examples = config, tokenizer, list(examples)
         self.path, self.tracker, self.precision = path, tracker, precision
-        self.scorer = Scorer(timeout_s=config.eval.timeout_s, max_rows=config.eval.max_rows)
+        limits = Limits(config.eval.timeout_s, config.eval.max_steps, config.eval.max_rows)
+        self.scorer = Scorer(limits, Rules(official=config.eval.rules is configuration.Rules.official))
         self.prompts = [prompts.encode_prompt(tokenizer, example, config).ids for example in examples]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
@@ -73,6 +76,9 @@ class SQLSampleCallback(TrainerCallback):
             )
         runs.append_jsonl(self.path, rows)
         self.tracker.table("samples", rows, state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.scorer.close()
 
     def _row(self, step: int, example: Example, text: str) -> dict[str, Any]:
         prediction = generation.extract_sql(text)

@@ -24,6 +24,11 @@ class TrackingMode(Enum):
     none = "none"
 
 
+class Rules(Enum):
+    strict = "strict"
+    official = "official"
+
+
 class Device(Enum):
     cuda = "cuda"
     cpu = "cpu"
@@ -138,12 +143,22 @@ class Trainer:
 
 @dataclass
 class Eval:
-    """How answers are generated and judged."""
+    """How answers are generated and judged.
+
+    `max_steps` counts SQLite's own instructions: the same verdict on a busy machine. `workers` are the processes that run
+    SQL, one a core where it is null. `neighbours` is how many databases are derived from each to be matched on as well.
+    """
 
     split: str = "test"
+    rules: Rules = Rules.strict
+    keep_distinct: bool = False
+    plug_value: bool = False
     num_live_samples: int = 5
     timeout_s: float = 10.0
+    max_steps: int = 300_000_000
     max_rows: int = 100_000
+    workers: Optional[int] = None
+    neighbours: int = 0
 
 
 @dataclass
@@ -225,6 +240,8 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
         "lora.r": config.lora.r,
         "eval.timeout_s": config.eval.timeout_s,
         "eval.max_rows": config.eval.max_rows,
+        "eval.max_steps": config.eval.max_steps,
+        "eval.workers": 1 if config.eval.workers is None else config.eval.workers,
         "prompt.max_sql_tokens": config.prompt.max_sql_tokens,
     }
     rules = [(value <= 0, f"{key}={value} must be positive") for key, value in positive.items()]
@@ -250,6 +267,15 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
             trainer.max_length <= config.prompt.max_sql_tokens,
             f"trainer.max_length={trainer.max_length} leaves no room for a prompt beside "
             f"prompt.max_sql_tokens={config.prompt.max_sql_tokens}; raise the first or lower the second",
+        ),
+        (config.eval.neighbours < 0, f"eval.neighbours={config.eval.neighbours} must not be negative"),
+        (
+            config.eval.neighbours > 0 and config.eval.rules is Rules.official,
+            "eval.neighbours needs eval=strict: the official evaluator knows no databases derived from others",
+        ),
+        (
+            (config.eval.keep_distinct or config.eval.plug_value) and config.eval.rules is Rules.strict,
+            "eval.keep_distinct and eval.plug_value are options of the official evaluator; choose eval=official",
         ),
         (
             config.phase.number > 1 and config.adapter is None,

@@ -1,108 +1,111 @@
-"""Score predicted SQL against gold SQL by running both, and sum the scores up in metrics and tables."""
+"""Score predicted SQL against gold SQL, say what is wrong with it, and sum it all up in metrics and tables."""
 
 from __future__ import annotations
 
+import json
 import math
-import sqlite3
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from text2sql.example import Example, Score, Verdict
+from text2sql.example import Example, Schema, Score, Verdict
 from text2sql.predictions import read_predictions, write_predictions  # noqa: F401  # offered here as well
-from text2sql.sql import compare, database, execute
+from text2sql.scorer import Scorer
+from text2sql.sql import exact_match, official, spider_parser
+from text2sql.sql.database import open_readonly
 
-OPEN_DATABASES = 16
-CACHED_GOLD_RESULTS = 256
 GROUPS = ("easy", "medium", "hard", "extra", "unparsed")
-
-
-class Scorer:
-    """Scores predictions, keeping the databases and gold results last used; close() it at the end."""
-
-    def __init__(self, timeout_s: float, max_rows: int) -> None:
-        self.timeout_s = timeout_s
-        self.max_rows = max_rows
-        self._connections: OrderedDict[tuple[str, str], sqlite3.Connection] = OrderedDict()
-        self._gold_results: OrderedDict[tuple[str, str, str], execute.Result] = OrderedDict()
-
-    def close(self) -> None:
-        while self._connections:
-            self._connections.popitem()[1].close()
-
-    def score(self, example: Example, prediction: str) -> Score:
-        """The verdict on one prediction; the order of rows matters where the gold's outermost query orders them.
-
-        Nothing is cleaned from the prediction but surrounding whitespace and one semicolon at its end. A gold that
-        does not run, or a context that does not build, is a GOLD_ERROR. Raises ValueError for an example without a
-        database.
-        """
-        if not example.executable:
-            raise ValueError(
-                f"no database to run {example.id} on: set data.path to a folder that holds the databases too"
-            )
-        try:
-            gold = self._gold(example)
-        except sqlite3.Error as error:
-            return Score(Verdict.GOLD_ERROR, f"gold: the database does not build: {error}")
-        if gold.error:
-            return Score(Verdict.GOLD_ERROR, f"gold: {gold.reason}")
-        predicted = self._run(example, prediction)
-        if predicted.error:
-            return Score(predicted.error, predicted.reason)
-        equal, reason = compare.same_result(gold.rows, predicted.rows, ordered=compare.is_ordered(example.sql))
-        return Score(Verdict.MATCH if equal else Verdict.MISMATCH, reason)
-
-    def _gold(self, example: Example) -> execute.Result:
-        key = (example.database, example.context, example.sql)
-        if key not in self._gold_results:
-            self._gold_results[key] = self._run(example, example.sql)
-            if len(self._gold_results) > CACHED_GOLD_RESULTS:
-                self._gold_results.popitem(last=False)
-        self._gold_results.move_to_end(key)
-        return self._gold_results[key]
-
-    def _run(self, example: Example, sql: str) -> execute.Result:
-        statement = sql.strip().removesuffix(";")
-        return execute.run(self._connection(example), statement, timeout_s=self.timeout_s, max_rows=self.max_rows)
-
-    def _connection(self, example: Example) -> sqlite3.Connection:
-        key = (example.database, example.context)
-        if key not in self._connections:
-            self._connections[key] = database.connect(example)
-            if len(self._connections) > OPEN_DATABASES:
-                self._connections.popitem(last=False)[1].close()
-        self._connections.move_to_end(key)
-        return self._connections[key]
 
 
 def evaluate(
     examples: Sequence[Example],
     generate: Callable[[Sequence[Example]], Iterable[str]],
+    scorer: Scorer,
     *,
-    timeout_s: float,
-    max_rows: int,
+    progress: bool = True,
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Score what `generate` answers, one prediction an example in their order; returns (metrics, one row an example).
 
-    The rows are for `write_predictions`: id, db_id, question, gold, prediction, verdict, reason, hardness.
+    The rows are for `write_predictions`: id, db_id, question, gold, prediction, verdict, reason, correct, strict,
+    official, differences, hardness, exact_match, wrong_parts, diagnosis, diagnosis_details, hallucinated_tables,
+    hallucinated_columns, gold_result, predicted_result. Where there is no gold parse, exact_match is None.
     """
-    # These two take longer to import than all of this module.
     from tqdm import tqdm
 
+    from text2sql.sql.diagnose import diagnose
+
+    pairs = list(zip(examples, generate(examples), strict=True))
+    rows: list[dict[str, Any]] = []
+    matches: list[tuple[str, exact_match.Match]] = []
+    scores = scorer.score_all(pairs)
+    for (example, prediction), score in tqdm(zip(pairs, scores), "scoring", len(pairs), disable=not progress):
+        row = {"id": example.id, "db_id": example.db_id, "question": example.question, "gold": example.sql}
+        row |= {"prediction": prediction, "verdict": score.verdict.value, "reason": score.reason}
+        row |= {"correct": score.correct, "strict": None if scorer.rules.official else score.correct}
+        row |= {"official": score.official, "differences": list(score.differences)}
+        row["hardness"], match = grade(example, prediction)
+        row["exact_match"] = match.exact if match else None
+        row["wrong_parts"] = [name for name, part in match.parts.items() if part.f1 != 1] if match else []
+        if score.judged and not score.correct:
+            found = diagnose(example.sql, prediction, example.schema, score.verdict, score.reason)
+            row |= {"diagnosis": list(found.kinds), "diagnosis_details": list(found.details)}
+            row["hallucinated_tables"] = list(found.hallucinated_tables)
+            row["hallucinated_columns"] = list(found.hallucinated_columns)
+        row |= {"gold_result": score.gold_result, "predicted_result": score.predicted_result}
+        rows.append(row)
+        if match and score.judged:
+            matches.append((row["hardness"], match))
+    return metrics(rows) | exact_match.aggregate(matches), rows
+
+
+def grade(example: Example, prediction: str) -> tuple[str, exact_match.Match | None]:
+    """Hardness (one of GROUPS) and exact match by the official rules; no match for a gold their parser does not take.
+
+    Hardness of such a gold is read from its text by sqlglot. The rules need the tables of the example's database.
+    """
+    tables, foreign_keys = _official_schema(example.database, example.db_id, example.schema)
+    try:
+        gold = spider_parser.parse(example.sql, tables)
+    except spider_parser.Unparsable:
+        return _hardness_from_text(example.sql), None
+    try:
+        predicted = spider_parser.parse(official.without_value_words(prediction), tables)
+    except spider_parser.Unparsable:
+        predicted = None
+    return exact_match.hardness(gold), exact_match.compare(gold, predicted, foreign_keys)
+
+
+@lru_cache(maxsize=256)
+def _official_schema(database: str, db_id: str, schema: Schema) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """The tables as the official evaluator knows them, and its classes of columns that foreign keys make equal.
+
+    It takes the keys from the tables.json of Spider's layout; without one they come from the database itself.
+    """
+    if not database:
+        names = {table.name.lower(): [column.name.lower() for column in table.columns] for table in schema.tables}
+        return names, exact_match.foreign_key_classes_of(schema)
+    with closing(open_readonly(database)) as connection:
+        tables = spider_parser.read_tables(connection)
+    path = Path(database).parent.parent.parent / "tables.json"
+    entry = _tables_json(path).get(db_id) if path.is_file() else None
+    return tables, exact_match.foreign_key_classes(entry) if entry else exact_match.foreign_key_classes_of(schema)
+
+
+@lru_cache(maxsize=4)
+def _tables_json(path: Path) -> dict[str, Any]:
+    return {entry["db_id"]: entry for entry in json.loads(path.read_text(encoding="utf-8"))}
+
+
+def _hardness_from_text(sql: str) -> str:
     from text2sql.sql.hardness import hardness
 
-    scores: list[Score] = []
-    rows: list[dict[str, Any]] = []
-    with closing(Scorer(timeout_s, max_rows)) as scorer:
-        for example, prediction in tqdm(zip(examples, generate(examples), strict=True), "scoring", len(examples)):
-            score = scorer.score(example, prediction)
-            scores.append(score)
-            row = {"id": example.id, "db_id": example.db_id, "question": example.question, "gold": example.sql}
-            row |= {"prediction": prediction, "verdict": score.verdict.value, "reason": score.reason}
-            rows.append({**row, "hardness": _group(hardness, example.sql)})
-    return metrics(examples, scores, hardness), rows
+    try:
+        return hardness(sql)
+    except ValueError:
+        return "unparsed"
 
 
 def wilson_interval(correct: int, total: int, z: float = 1.96) -> tuple[float, float]:
@@ -115,35 +118,44 @@ def wilson_interval(correct: int, total: int, z: float = 1.96) -> tuple[float, f
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def metrics(
-    examples: Sequence[Example], scores: Sequence[Score], hardness_of: Callable[[str], str] | None = None
-) -> dict[str, float]:
-    """Flat metrics named as paths; rates are shares, 0 to 1, of the examples whose gold works.
+def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Flat metrics named as paths, from the rows of `evaluate`; rates are shares, 0 to 1, of the examples whose gold works.
 
-    `eval/examples` counts those, `eval/gold_errors` the others. With `hardness_of` (SQL to group, ValueError for a
-    gold that does not parse) accuracy, its interval and the count are also given per group. Without any working gold,
-    rates are 0 and the interval is 0 to 1.
+    `eval/examples` counts those, `eval/gold_errors` and `eval/gold_budget` the others, `eval/empty_both` those right only
+    in that neither query returned a row. Accuracy comes with its 95 % interval, and per hardness as well. Without any
+    working gold, rates are 0 and the interval is 0 to 1.
     """
-    assert len(examples) == len(scores)
-    judged = [(example, score) for example, score in zip(examples, scores) if score.verdict is not Verdict.GOLD_ERROR]
-    total = len(judged)
-    result = _accuracy("eval", [score for _, score in judged])
-    result["eval/gold_errors"] = len(scores) - total
+    scores = [(Score(Verdict(row["verdict"]), row["reason"]), row) for row in rows]
+    judged = [(score, row) for score, row in scores if score.judged]
+    total = max(1, len(judged))
+    result = _accuracy("eval", [score for score, _ in judged])
+    for verdict in (Verdict.GOLD_ERROR, Verdict.GOLD_BUDGET):
+        name = "eval/gold_errors" if verdict is Verdict.GOLD_ERROR else "eval/gold_budget"
+        result[name] = sum(score.verdict is verdict for score, _ in scores)
+    result["eval/empty_both"] = sum(score.verdict is Verdict.EMPTY_BOTH for score, _ in judged)
     for verdict in (Verdict.UNKNOWN_COLUMN, Verdict.UNKNOWN_TABLE, Verdict.SYNTAX):
-        result[f"eval/{verdict.value}_rate"] = sum(score.verdict is verdict for _, score in judged) / max(1, total)
-    result["eval/runs_rate"] = sum(score.runs for _, score in judged) / max(1, total)
-    if hardness_of:
-        groups = [_group(hardness_of, example.sql) for example, _ in judged]
-        for group in sorted(set(groups), key=GROUPS.index):
-            result |= _accuracy(f"eval/{group}", [score for (_, score), other in zip(judged, groups) if other == group])
+        result[f"eval/{verdict.value}_rate"] = sum(score.verdict is verdict for score, _ in judged) / total
+    result["eval/runs_rate"] = sum(score.runs for score, _ in judged) / total
+    for rules in ("strict", "official"):
+        verdicts = [row[rules] for _, row in judged if row.get(rules) is not None]
+        if verdicts:
+            result[f"eval/{rules}_execution_accuracy"] = sum(verdicts) / len(verdicts)
+    result |= _diagnosis([row for _, row in judged], total)
+    for group in GROUPS:
+        members = [score for score, row in judged if row["hardness"] == group]
+        if members:
+            result |= _accuracy(f"eval/{group}", members)
     return result
 
 
-def _group(hardness_of: Callable[[str], str], sql: str) -> str:
-    try:
-        return hardness_of(sql)
-    except ValueError:
-        return "unparsed"
+def _diagnosis(rows: Sequence[Mapping[str, Any]], total: int) -> dict[str, float]:
+    """Shares of predictions that name a table or column which is not there, and of each kind of wrong (by its first)."""
+    found = Counter(row["diagnosis"][0] for row in rows if row.get("diagnosis"))
+    result = {
+        f"eval/hallucinated_{what}_rate": sum(bool(row.get(f"hallucinated_{what}s")) for row in rows) / total
+        for what in ("column", "table")
+    }
+    return result | {f"eval/diagnosis/{kind}": count / total for kind, count in sorted(found.items())}
 
 
 def _accuracy(path: str, scores: Sequence[Score]) -> dict[str, float]:
@@ -158,21 +170,31 @@ def _accuracy(path: str, scores: Sequence[Score]) -> dict[str, float]:
 
 
 def table(metrics: Mapping[str, float]) -> str:
-    """The metrics of one model as plain text: a row per hardness, then all, then what kept predictions from running."""
-    rows = [["hardness", "examples", "accuracy", "95 % interval"]]
+    """The metrics of one model as plain text: a row per hardness, then all, then other measures and what went wrong."""
+    rows = [["hardness", "examples", "accuracy", "95 % interval", "exact match"]]
     for group in (*GROUPS, "all"):
         path = "eval" if group == "all" else f"eval/{group}"
         if f"{path}/examples" in metrics:
-            rows.append(
-                [group, f"{metrics[f'{path}/examples']:.0f}", _percent(metrics, path), _interval(metrics, path)]
-            )
-    shares = {name: metrics[f"eval/{name}_rate"] for name in ("unknown_column", "unknown_table", "syntax")}
-    shares["other"] = (
-        max(0.0, 1 - metrics["eval/runs_rate"] - sum(shares.values())) if metrics["eval/examples"] else 0.0
-    )
-    failures = ", ".join(f"{name.replace('_', ' ')} {100 * share:.1f} %" for name, share in shares.items())
-    gold_errors = f"left out, as their gold does not run: {metrics['eval/gold_errors']:.0f}"
-    return "\n".join([_aligned(rows), "", f"did not run: {failures}", gold_errors])
+            exact = metrics.get(f"{path}/exact_match")
+            rows.append([group, f"{metrics[f'{path}/examples']:.0f}", _percent(metrics, path), _interval(metrics, path)])
+            rows[-1].append("-" if exact is None else f"{100 * exact:.1f} %")
+    return "\n".join([_aligned(rows), "", *_remarks(metrics)])
+
+
+def _remarks(metrics: Mapping[str, float]) -> list[str]:
+    """What stands below the table of one model, a line each."""
+    both = [(name, metrics.get(f"eval/{name}_execution_accuracy")) for name in ("strict", "official")]
+    lines = ["accuracy: " + ", ".join(f"{name} {100 * value:.1f} %" for name, value in both if value is not None)]
+    lines[0] += f"; right only in that both results are empty: {metrics['eval/empty_both']:.0f}"
+    hallucinated = [f"{what} {100 * metrics[f'eval/hallucinated_{what}_rate']:.1f} %" for what in ("column", "table")]
+    lines.append("hallucinated: " + ", ".join(hallucinated))
+    kinds = {key.rpartition("/")[2]: value for key, value in metrics.items() if key.startswith("eval/diagnosis/")}
+    frequent = sorted(kinds.items(), key=lambda item: -item[1])[:6]
+    if frequent:
+        shares = (f"{kind.replace('_', ' ')} {100 * share:.1f} %" for kind, share in frequent)
+        lines.append("wrong by: " + ", ".join(shares))
+    over = f"{metrics['eval/gold_errors']:.0f}, or hits a limit: {metrics['eval/gold_budget']:.0f}"
+    return [*lines, f"left out, as their gold does not run: {over}"]
 
 
 def comparison_table(named: Mapping[str, Mapping[str, float]]) -> str:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from text2sql import config as configuration
-from text2sql import data, evaluation, hub, prompts, runs
+from text2sql import cache, hub, prompts, report, runs
 from text2sql.config import Config
 from text2sql.example import Example
+from text2sql.scorer import Scorer
+from text2sql.sql.judge import Limits, Rules
 
 log = logging.getLogger(__name__)
+
+MAX_WORKERS = 8
+REPORTED_ROWS = 10
 
 
 def settings(cfg: DictConfig, overrides: list[str]) -> Config:
@@ -31,17 +38,22 @@ def settings(cfg: DictConfig, overrides: list[str]) -> Config:
 
 
 def score(config: Config, folder: str) -> float:
-    """Evaluate what `config` names and write predictions.jsonl, metrics.json and run.json; returns execution accuracy.
+    """Evaluate what `config` names into a run folder; returns execution accuracy.
 
-    Reports the table through the log. ValueError for anything a user can mend.
+    Writes predictions.jsonl, metrics.json, schemas.json, report.html and run.json, and the table to the log. ValueError for
+    anything a user can mend.
     """
+    judged = f"{label(config)} on {config.data.name}"
+    log.info("scoring %s (%s), by %s rules", judged, config.data.path, config.eval.rules.name)
+    from text2sql import data, evaluation  # after the first line of progress: they take longer than all before it
+
     run = Path(folder)
     prompts.check_style(config.prompt)
     data.check(config.data)
     runs.start(run, kind="evaluate", seed=config.seed, label=label(config))
     started = time.monotonic()
     try:
-        metrics, rows, about = _score(config)
+        metrics, rows, about = _score(config, run)
     except BaseException as error:
         runs.finish(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error=repr(error))
         raise
@@ -49,7 +61,8 @@ def score(config: Config, folder: str) -> float:
     evaluation.write_predictions(run / "predictions.jsonl", rows)
     runs.write_json(run / "metrics.json", metrics)
     runs.finish(run, "finished", **about)
-    log.info("%s on %s\n%s\n%s", label(config), config.data.name, evaluation.table(metrics), run / "predictions.jsonl")
+    page = report.write_page(run)
+    log.info("%s\n%s\n%s", judged, evaluation.table(metrics), page)
     return metrics["eval/execution_accuracy"]
 
 
@@ -64,10 +77,16 @@ def label(config: Config) -> str:
     return f"{config.model.name} phase {phase}"
 
 
-def _score(config: Config) -> tuple[dict[str, float], list[dict[str, Any]], dict[str, Any]]:
+def _score(config: Config, folder: Path) -> tuple[dict[str, float], list[dict[str, Any]], dict[str, Any]]:
+    from text2sql import data, evaluation
+
     if config.predictions is not None and not Path(config.predictions).is_file():
         raise ValueError(f"predictions={config.predictions} is no file; give one SQL a line, or .jsonl")
     loaded = data.load(config.data, config.eval.split, seed=config.seed)
+    without = {reason: ids for reason, ids in loaded.report.dropped.items() if reason in data.DATABASE_FAULTS}
+    if without:
+        reasons = "; ".join(f"{reason}: {len(ids)} examples, first {ids[0]}" for reason, ids in without.items())
+        raise ValueError(f"data.path={config.data.path} is not whole ({reasons}): unpack its databases again")
     if loaded.report.not_executable:
         raise ValueError(
             f"{loaded.report.not_executable} of {len(loaded.examples)} examples have no database to run SQL on; "
@@ -79,9 +98,11 @@ def _score(config: Config) -> tuple[dict[str, float], list[dict[str, Any]], dict
         generate: Callable[[Sequence[Example]], Iterable[str]] = lambda _: read  # noqa: E731
     else:
         generate = _model(config, extra)
-    metrics, rows = evaluation.evaluate(
-        loaded.examples, generate, timeout_s=config.eval.timeout_s, max_rows=config.eval.max_rows
-    )
+    with _scorer(config, loaded.examples) as scorer:
+        scorer.check(loaded.examples)
+        metrics, rows = evaluation.evaluate(loaded.examples, generate, scorer)
+    schemas = {example.db_id: asdict(example.schema) for example in loaded.examples}
+    runs.write_json(folder / "schemas.json", schemas)
     about = {
         "data": {"name": config.data.name, "path": config.data.path, "sha256": loaded.report.sha256},
         "data_summary": loaded.report.summary(),
@@ -89,6 +110,34 @@ def _score(config: Config) -> tuple[dict[str, float], list[dict[str, Any]], dict
         "predictions": config.predictions,
     }
     return metrics, [{**row, **more} for row, more in zip(rows, extra)], about
+
+
+def _scorer(config: Config, examples: Sequence[Example]) -> Scorer:
+    settings = config.eval
+    limits = Limits(settings.timeout_s, settings.max_steps, settings.max_rows)
+    official = settings.rules is configuration.Rules.official
+    rules = Rules(official, settings.keep_distinct, settings.plug_value, preview_rows=REPORTED_ROWS)
+    workers = settings.workers or min(os.cpu_count() or 1, MAX_WORKERS)
+    neighbours = _neighbours(config, examples) if settings.neighbours else None
+    return Scorer(limits, rules, workers=workers, neighbours=neighbours)
+
+
+def _neighbours(config: Config, examples: Sequence[Example]) -> Callable[[Example], list[Path]]:
+    """A function from an example to the databases derived from its own; they are made once and kept in the cache."""
+    from tqdm import tqdm
+
+    from text2sql.sql.neighbours import derive
+
+    if any(not example.database for example in examples):
+        raise ValueError(f"eval.neighbours needs databases on files; data={config.data.name} has scripts: set it to 0")
+    golds: dict[str, list[str]] = {}
+    for example in examples:
+        golds.setdefault(example.database, []).append(example.sql)
+    made = {}
+    for path, queries in tqdm(golds.items(), "neighbour databases", unit="database"):
+        folder = cache.folder() / "neighbours" / runs.digest([path, config.seed, config.eval.neighbours, queries])[:16]
+        made[path] = derive(path, folder, config.eval.neighbours, config.seed, queries)
+    return lambda example: made[example.database]
 
 
 def _model(config: Config, extra: list[dict[str, Any]]) -> Callable[[Sequence[Example]], list[str]]:

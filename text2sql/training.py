@@ -50,10 +50,9 @@ def train(config: Config, folder: str) -> float:
     metrics["train/seconds"] = round(time.monotonic() - started, 1)
     runs.write_json(run / "metrics.json", metrics)
     runs.finish(run, "finished", **about)
-    plot = report.plot_losses(run)
-    log.info(
-        "phase %d done in %.0f s: %s; adapter %s", config.phase.number, metrics["train/seconds"], plot, run / "adapter"
-    )
+    report.plot_losses(run)
+    page, seconds = report.write_page(run), metrics["train/seconds"]
+    log.info("phase %d done in %.0f s: %s; adapter %s", config.phase.number, seconds, page, run / "adapter")
     return metrics["validation/loss"]
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a run, from the files in its folder."""
+"""The picture of a run's losses, drawn with matplotlib from its history.jsonl."""
 
 from __future__ import annotations
 
