@@ -15,7 +15,7 @@ PACKAGE = ROOT / "text2sql"
 TABLE = """
 module      | of ours                                        | from outside                         | inside functions only
 example     |                                                |                                      |
-sql         | example                                        | sqlglot                              |
+sql         | example                                        | sqlglot                              | sqlparse
 runs        |                                                |                                      |
 tracking    |                                                |                                      | wandb
 hub         |                                                |                                      | huggingface_hub
@@ -27,14 +27,16 @@ commandline | config                                         | hydra omegaconf  
 prompts     | config example                                 |                                      |
 data        | cache config example sql                       | sqlglot                              | datasets pyarrow tqdm
 predictions | example                                        |                                      |
-evaluation  | example sql predictions                        |                                      | tqdm
+scorer      | example sql                                    |                                      |
+evaluation  | example sql predictions scorer                 |                                      | tqdm
 report      | runs                                           |                                      | matplotlib
-cli         | example runs sql evaluation                    |                                      |
+comparison  | example runs                                   |                                      | numpy scipy omegaconf
+cli         | runs evaluation comparison                     |                                      |
 model       | config tiny smollm2                            | torch peft transformers huggingface_hub |
 generation  |                                                | torch bitsandbytes                   |
-callbacks   | example runs tracking config prompts evaluation generation | transformers             |
+callbacks   | example runs tracking config prompts scorer sql generation | transformers             |
 training    | example runs tracking hub config prompts data report model callbacks | torch transformers trl datasets huggingface_hub |
-scoring     | example runs hub config prompts data evaluation | omegaconf                           | tqdm model generation
+scoring     | example sql runs hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation model generation
 train.py    | config prompts data commandline                | hydra omegaconf                      | training
 evaluate.py | commandline scoring                            | hydra omegaconf                      |
 """

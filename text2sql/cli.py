@@ -1,4 +1,4 @@
-"""The `text2sql` command: `text2sql table FOLDER` prints the evaluations below a folder side by side."""
+"""The `text2sql` command: `table FOLDER` prints evaluations side by side, `compare RUN_A RUN_B` where and how they differ."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
 
-from text2sql import evaluation, runs
-from text2sql.example import Example, Score, Verdict
-from text2sql.sql.hardness import hardness
+from text2sql import comparison, evaluation, runs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--leave-out", nargs="+", default=[], metavar="DB_ID", help="count no questions about these databases"
     )
     table.set_defaults(run=lambda options: print_table(options.folders, options.leave_out))
+    _add_compare(commands)
     options = parser.parse_args(arguments)
     try:
         options.run(options)
@@ -30,6 +30,36 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="compare evaluations of the same questions with the first of them",
+        description="Compare finished evaluations of the same questions: accuracies with 95 % intervals, paired\n"
+        "differences with McNemar's test, the settings that differ, and the questions that flipped.",
+        epilog="example:\n  text2sql compare outputs/EVALUATION_OF_PHASE_1 outputs/EVALUATION_OF_PHASE_2 --json phases.json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    compare.add_argument("baseline", type=Path, metavar="RUN_A", help="run folder that the others are compared with")
+    compare.add_argument("others", nargs="+", type=Path, metavar="RUN_B", help="run folder of another evaluation")
+    compare.add_argument("--metric", choices=comparison.METRICS, default="correct", help="what counts as right")
+    compare.add_argument("--common", action="store_true", help="compare only the questions that all runs have")
+    compare.add_argument("--all", action="store_true", help="list every flip, not the first ten of each kind")
+    compare.add_argument("--json", type=Path, metavar="FILE", help="write everything, with all flips, to FILE as well")
+    compare.set_defaults(run=print_comparison)
+
+
+def print_comparison(options: argparse.Namespace) -> None:
+    """Print one comparison and, with --json, write it. ValueError if the runs cannot be compared or FILE not written."""
+    compared = comparison.compare([options.baseline, *options.others], metric=options.metric, common=options.common)
+    print(comparison.as_text(compared, all_flips=options.all))
+    if options.json is not None:
+        try:
+            runs.write_json(options.json, asdict(compared))
+        except OSError as error:
+            cure = "name a file in a folder that is there"
+            raise ValueError(f"cannot write --json {options.json}: {error.strerror}; {cure}") from None
 
 
 def print_table(folders: list[Path], leave_out: Collection[str] = ()) -> None:
@@ -58,9 +88,7 @@ def _metrics(run: Path, leave_out: Collection[str]) -> dict[str, float]:
     if not leave_out:
         return json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     rows = [row for row in runs.read_jsonl(run / "predictions.jsonl") if row["db_id"] not in leave_out]
-    examples = [Example(row["id"], row["question"], row["gold"], row["db_id"]) for row in rows]
-    scores = [Score(Verdict(row["verdict"]), row["reason"]) for row in rows]
-    return evaluation.metrics(examples, scores, hardness)
+    return evaluation.metrics(rows)
 
 
 def _files(folders: list[Path], name: str) -> list[Path]:
