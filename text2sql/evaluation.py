@@ -176,7 +176,9 @@ def table(metrics: Mapping[str, float]) -> str:
         path = "eval" if group == "all" else f"eval/{group}"
         if f"{path}/examples" in metrics:
             exact = metrics.get(f"{path}/exact_match")
-            rows.append([group, f"{metrics[f'{path}/examples']:.0f}", _percent(metrics, path), _interval(metrics, path)])
+            rows.append(
+                [group, f"{metrics[f'{path}/examples']:.0f}", _percent(metrics, path), _interval(metrics, path)]
+            )
             rows[-1].append("-" if exact is None else f"{100 * exact:.1f} %")
     return "\n".join([_aligned(rows), "", *_remarks(metrics)])
 

@@ -54,7 +54,8 @@ class Scorer:
 
     def score(self, example: Example, prediction: str) -> Score:
         """The verdict on one prediction; see score_all."""
-        return next(iter(self.score_all([(example, prediction)])))
+        (score,) = self.score_all([(example, prediction)])
+        return score
 
     def score_all(self, pairs: Iterable[tuple[Example, str]]) -> Iterator[Score]:
         """The verdict on each prediction, in their order.
@@ -138,7 +139,7 @@ def _sha256(path: str) -> str:
 
 
 def suite(database: str) -> list[str]:
-    """The database and, as in a test suite, all others in its folder; the official evaluator's rule is '.sqlite' in the name."""
+    """The database and, as in a test suite, all others in its folder: files with .sqlite in their name."""
     folder = os.path.dirname(database)
     others = sorted(name for name in os.listdir(folder) if ".sqlite" in name and not name.endswith(NOT_DATABASES))
     paths = [os.path.join(folder, name) for name in others]

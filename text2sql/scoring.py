@@ -12,8 +12,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from text2sql import config as configuration
 from text2sql import cache, hub, prompts, report, runs
+from text2sql import config as configuration
 from text2sql.config import Config
 from text2sql.example import Example
 from text2sql.scorer import Scorer

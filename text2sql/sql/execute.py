@@ -172,7 +172,9 @@ class Reader:
         if message == "interrupted":
             return self._interrupted()
         if isinstance(error, MemoryError) or message == "out of memory":
-            return Result(error=Verdict.TOO_MANY_ROWS, reason=f"needs more than {self.limits.max_memory_mb} MB of memory")
+            return Result(
+                error=Verdict.TOO_MANY_ROWS, reason=f"needs more than {self.limits.max_memory_mb} MB of memory"
+            )
         for pattern, verdict in VERDICTS:
             if pattern.match(message):
                 return Result(error=verdict, reason=message)

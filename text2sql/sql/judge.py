@@ -89,7 +89,7 @@ class Judge:
         asked for); differences (how strict and official came apart); gold_result and predicted_result, {columns, rows,
         num_rows} or null. Raises sqlite3.Error when a database is broken.
         """
-        texts = _Texts(task, self.rules)
+        texts = _Texts(task, self.rules, self.limits.max_sql_bytes)
         by_official = self._official(task, texts)
         ruling = by_official if self.rules.official else self._strict(task, texts)
         outcome: dict[str, Any] = {"verdict": ruling.verdict.value, "reason": ruling.reason}
@@ -242,12 +242,14 @@ class _DoesNotBuild(Exception):
 class _Texts:
     """The texts that are run for one task, and the results of the prediction's."""
 
-    def __init__(self, task: Task, rules: Rules) -> None:
+    def __init__(self, task: Task, rules: Rules, max_bytes: int) -> None:
         self.task, self.keep_distinct = task, rules.keep_distinct
         self.plug_value = rules.plug_value
         self.strict_gold, self.strict = _stripped(task.gold), _stripped(task.prediction)
         self.official_gold = official.gold_text(task.gold, keep_distinct=rules.keep_distinct)
-        self.official = official.prediction_text(task.prediction, keep_distinct=rules.keep_distinct)
+        self.official = self.strict
+        if len(task.prediction) <= max_bytes:
+            self.official = official.prediction_text(task.prediction, keep_distinct=rules.keep_distinct)
         self.results: dict[tuple[str, str], Result] = {}
         # Texts that differ in a last semicolon or in space around them need no second run.
         if _stripped(self.official_gold) == self.strict_gold:
@@ -258,7 +260,7 @@ class _Texts:
     def official_predictions(self) -> Iterator[str]:
         """The prediction, then, with plug_value, the ways to put the gold's values into it, up to MAX_PLUGGED."""
         yield self.official
-        if self.plug_value:
+        if self.plug_value and len(self.official) <= official.MAX_LENGTH:
             plugged = official.plugged(self.task.gold, self.task.prediction, keep_distinct=self.keep_distinct)
             yield from islice(plugged, MAX_PLUGGED)
 

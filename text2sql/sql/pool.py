@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import mmap
+import os
 import signal
 import subprocess
 import sys
@@ -134,9 +135,10 @@ class _Worker:
 
     def __init__(self, limits: Limits, rules: Rules) -> None:
         self.limits, self.rules = limits, rules
-        self._file = tempfile.TemporaryFile()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         self._file.truncate(POSITION.size)
         self._position = mmap.mmap(self._file.fileno(), POSITION.size)
+        self._lifeline, self._alive = os.pipe()  # the second end closes with this process, which ends the other
         self._process: subprocess.Popen[bytes] | None = None
         self._room = 0
         self._ended = False
@@ -173,11 +175,19 @@ class _Worker:
 
     def _encoded(self, tasks: Sequence[Task], batches: Iterator[range]) -> tuple[range, bytes] | None:
         batch = next(batches, None)
-        return None if batch is None else (batch, packed(_compact([tasks[number] for number in batch])))
+        return None if batch is None else (batch, self._packed([tasks[number] for number in batch]))
 
-    def _one_by_one(
-        self, tasks: Sequence[Task], sent: Sequence[_Sent]
-    ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    def _packed(self, tasks: list[Task]) -> bytes:
+        """Tasks as a worker takes them: the same few databases are spelt out once, and no text is longer than it may be."""
+        places: dict[Place, int] = {}
+        longest = self.limits.max_sql_bytes + 1
+        rows = [
+            (gold, prediction[:longest], *([places.setdefault(place, len(places)) for place in some] for some in where))
+            for gold, prediction, *where in tasks
+        ]
+        return packed({"places": list(places), "tasks": rows})
+
+    def _one_by_one(self, tasks: Sequence[Task], sent: Sequence[_Sent]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         """What is left of the batches after a death: only the task that kills gets a verdict from it."""
         killer, outcome = self._examine(sent[0].first, tasks)
         for number in (number for part in sent for number in range(part.next, part.stop)):
@@ -193,7 +203,7 @@ class _Worker:
         """One task by itself. A death by anything but the alarm may have come from outside: the last try decides."""
         while True:
             try:
-                self._write(packed(_compact([tasks[number]])))
+                self._write(self._packed([tasks[number]]))
                 return self._read()[0]
             except _Died:
                 if self._ended:
@@ -229,6 +239,8 @@ class _Worker:
             self._bury()
         self._position.close()
         self._file.close()
+        os.close(self._alive)
+        os.close(self._lifeline)
 
     def _write(self, message: bytes, waiting: bool = True) -> None:
         """Send one message; `waiting` says that the process has no other, so that its position is an old one."""
@@ -258,10 +270,12 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=[self._file.fileno()],
+            pass_fds=[self._file.fileno(), self._lifeline],
         )
-        about = {"limits": asdict(self.limits), "rules": asdict(self.rules), "position": self._file.fileno()}
-        self._write(packed(about))
+        if self._ended:  # meanwhile, by another thread
+            self._process.kill()
+        about = {"limits": asdict(self.limits), "rules": asdict(self.rules)}
+        self._write(packed({**about, "position": self._file.fileno(), "parent": self._lifeline}))
         assert self._process.stdin is not None
         self._room = _room(self._process.stdin.fileno())
         return self._process
@@ -290,16 +304,6 @@ class _Worker:
             official = None
         outcome: dict[str, Any] = {"verdict": verdict.value, "reason": reason, "official": official, "differences": []}
         return outcome | ({"gold_result": None, "predicted_result": None} if self.rules.preview_rows else {})
-
-
-def _compact(tasks: list[Task]) -> dict[str, Any]:
-    """Tasks as a worker takes them: the same few databases are spelt out once."""
-    places: dict[Place, int] = {}
-    rows = [
-        (task.gold, task.prediction, *([places.setdefault(place, len(places)) for place in some] for some in task[2:]))
-        for task in tasks
-    ]
-    return {"places": list(places), "tasks": rows}
 
 
 def _room(pipe: int) -> int:

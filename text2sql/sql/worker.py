@@ -17,6 +17,7 @@ import signal
 import sqlite3
 import struct
 import sys
+import threading
 import time
 from typing import IO, Any
 
@@ -42,12 +43,13 @@ def packed(value: Any) -> bytes:
 
 
 def receive(stream: IO[bytes]) -> Any:
-    """Read one message; None at the end of the stream."""
+    """Read one message; None where the stream ends before its end."""
     head = stream.read(LENGTH.size)
     if len(head) < LENGTH.size:
         return None
     (length,) = LENGTH.unpack(head)
-    return json.loads(stream.read(length))
+    data = stream.read(length)
+    return json.loads(data) if len(data) == length else None
 
 
 def main() -> None:
@@ -58,6 +60,7 @@ def main() -> None:
     position = mmap.mmap(start["position"], POSITION.size)
     limits, rules = Limits(**start["limits"]), Rules(**start["rules"])
     _confine(limits)
+    threading.Thread(target=_end_with, args=(start["parent"],), daemon=True).start()
     current = 0
 
     def watch(phase: int) -> None:
@@ -88,6 +91,12 @@ def _outcome(judge: Judge, task: Task) -> dict[str, Any]:
         return judge.judge(task)
     except (sqlite3.Error, OSError, ValueError) as error:
         return {"broken": f"{task.places[0].path or 'the database of a context'}: {error}"}
+
+
+def _end_with(pipe: int) -> None:
+    """End this process, whatever it is at, when the parent does: only the parent has the other end of `pipe`."""
+    os.read(pipe, 1)
+    os._exit(1)
 
 
 def _confine(limits: Limits) -> None:
