@@ -81,7 +81,7 @@ function examplesSection() {
     id: "q",
     autocomplete: "off",
     spellcheck: "false",
-    placeholder: "words in question, SQL, database or id",
+    placeholder: "question, SQL, database, id",
     oninput: () => change({ q: search.value }),
   });
   controls.set("q", search);

@@ -331,7 +331,7 @@ class _Search:
         return found
 
     def _refined(self, table: _Table, colours: Colours) -> Iterator[Colours]:
-        """Colour anew, in turns, until no colour of columns splits any more or every column has its own."""
+        """Colour anew, in turns, until no colour of columns splits any more, or each has its own and all rows show it."""
         before, classes = 0, len(set(colours[1]))
         while before < classes:
             self.budget -= table.area
@@ -339,11 +339,11 @@ class _Search:
                 raise _BudgetSpent
             colours = table.by_rows(colours)
             yield colours
+            if classes == len(colours[1]):
+                return
             colours = table.by_columns(colours)
             yield colours
             before, classes = classes, len(set(colours[1]))
-            if classes == len(colours[1]):
-                return
 
     def _ahead(self, table: _Table, colours: Colours) -> Iterator[int]:
         """A colour for each column that shares its own, by all that would follow from singling it out."""

@@ -60,7 +60,7 @@ def open_memory(context: str) -> sqlite3.Connection:
     """Build a database in memory from a script of CREATE TABLE and INSERT, then refuse further writes.
 
     The script can touch no file: ATTACH, VACUUM INTO and extensions are refused. Raises sqlite3.Error where it does
-    not run.
+    not run, MemoryError where it needs more than this process may have.
     """
     connection = sqlite3.connect(":memory:", **_CONNECTION)
     connection.text_factory = _decode
@@ -69,7 +69,7 @@ def open_memory(context: str) -> sqlite3.Connection:
     try:
         connection.executescript(_script(context))
         connection.execute("PRAGMA query_only = ON")
-    except sqlite3.Error:
+    except (sqlite3.Error, MemoryError):
         connection.close()
         raise
     connection.set_progress_handler(None, 0)

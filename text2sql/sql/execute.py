@@ -67,7 +67,8 @@ class Limits:
 class Result:
     """The rows of a query that ran to its end, or (with `rows` empty) the verdict on one that did not and why.
 
-    Bytes in a text that are not UTF-8 are lone surrogates here, as Python's `surrogateescape` has it.
+    Bytes in a text that are not UTF-8 are lone surrogates here (`ill_coded`), as Python's `surrogateescape` has it.
+    `out_of_memory` says that less memory taken by others might have been enough.
     """
 
     rows: list[tuple] = field(default_factory=list)
@@ -75,14 +76,18 @@ class Result:
     error: Verdict | None = None
     reason: str = ""
     ill_coded: bool = False
+    out_of_memory: bool = False
 
 
 class Reader:
-    """Runs SQL on one connection, which is under guard from here on and belongs to the reader; close() it at the end."""
+    """Runs SQL on one connection, which is under guard from here on and belongs to the reader; close() it at the end.
+
+    `steps` are the instructions that the last query took, to the next lower multiple of STEPS_BETWEEN_CHECKS.
+    """
 
     def __init__(self, connection: sqlite3.Connection, limits: Limits) -> None:
         self.connection, self.limits = connection, limits
-        self._steps = 0
+        self.steps = 0
         self._deadline = 0.0
         connection.text_factory = str
         # Sorting in a file would write outside of the database, and into no more memory than SQLite may have.
@@ -110,7 +115,7 @@ class Reader:
             return Result(error=Verdict.EMPTY_PREDICTION, reason="no SQL")
         if unusable := _unusable_text(sql, self.limits.max_sql_bytes):
             return Result(error=Verdict.SYNTAX, reason=unusable)
-        self._steps, self._deadline = 0, time.monotonic() + self.limits.timeout_s
+        self.steps, self._deadline = 0, time.monotonic() + self.limits.timeout_s
         try:
             return self._read(sql)
         except sqlite3.OperationalError as error:
@@ -121,8 +126,8 @@ class Reader:
         return self._run_ill_coded(sql)
 
     def _over(self) -> bool:
-        self._steps += STEPS_BETWEEN_CHECKS
-        return self._steps > self.limits.max_steps or time.monotonic() > self._deadline
+        self.steps += STEPS_BETWEEN_CHECKS
+        return self.steps > self.limits.max_steps or time.monotonic() > self._deadline
 
     def _read(self, sql: str, ill_coded: bool = False) -> Result:
         cursor = self.connection.execute(sql)
@@ -155,7 +160,7 @@ class Reader:
     def _run_ill_coded(self, sql: str) -> Result:
         """The same again for a result with text that is not UTF-8: a slower way to read all of its text."""
         self.connection.text_factory = _escaped
-        self._steps = 0
+        self.steps = 0
         try:
             return self._read(sql, ill_coded=True)
         except (sqlite3.Error, MemoryError, OverflowError, UnicodeDecodeError) as error:
@@ -182,7 +187,7 @@ class Reader:
         return Result(error=Verdict.TYPE if about_values else Verdict.SYNTAX, reason=message)
 
     def _interrupted(self) -> Result:
-        if self._steps > self.limits.max_steps:
+        if self.steps > self.limits.max_steps:
             reason = f"more than {self.limits.max_steps} SQLite steps"
             return Result(error=Verdict.STEP_BUDGET, reason=reason)
         return Result(error=Verdict.TIMEOUT, reason=late(self.limits.timeout_s))

@@ -75,6 +75,7 @@ class Judge:
         self._readers: OrderedDict[tuple[str, str], Reader | str] = OrderedDict()
         self._golds: OrderedDict[tuple[str, str], Result] = OrderedDict()
         self._gold_cells = 0
+        self._steps = 0
 
     def close(self) -> None:
         while self._readers:
@@ -89,6 +90,18 @@ class Judge:
         asked for); differences (how strict and official came apart); gold_result and predicted_result, {columns, rows,
         num_rows} or null. Raises sqlite3.Error when a database is broken.
         """
+        try:
+            return self._judge(task)
+        except MemoryError:  # while comparing or showing results that did fit
+            self._let_go(None)
+            return {
+                "verdict": Verdict.TOO_MANY_ROWS.value,
+                "reason": "results too large to compare in memory",
+                "official": False,
+                "differences": [],
+            }
+
+    def _judge(self, task: Task) -> dict[str, Any]:
         texts = _Texts(task, self.rules, self.limits.max_sql_bytes)
         by_official = self._official(task, texts)
         ruling = by_official if self.rules.official else self._strict(task, texts)
@@ -126,13 +139,16 @@ class Judge:
             return compare.same_result_official(_legible(gold), _legible(predicted), ordered=ordered)
 
         first: Ruling | None = None
+        self._steps = 0
         for prediction in texts.official_predictions():
-            ruling = self._everywhere(task.places, texts.official_gold, prediction, texts, same)
+            ruling = self._everywhere(
+                task.places, texts.official_gold, prediction, texts, same, nothing_is_empty=bool(prediction.strip())
+            )
             if _truth(ruling) is not False:
                 return ruling
             first = first or ruling
-            if ruling.verdict in OVER_A_LIMIT:
-                break  # thousands of plugged values would take as long each
+            if self._steps > self.limits.max_steps:
+                break  # all that values are plugged into together may take as long as one query
         assert first is not None
         return first
 
@@ -145,8 +161,12 @@ class Judge:
         text: str,
         texts: _Texts,
         same: Callable[[Result, Result], tuple[bool, str]],
+        nothing_is_empty: bool = False,
     ) -> Ruling:
-        """MATCH or EMPTY_BOTH where all places agree; else the first failure, before the first gold that fails."""
+        """MATCH or EMPTY_BOTH where all places agree; else the first failure, before the first gold that fails.
+
+        With `nothing_is_empty` a text without a statement, a comment say, has an empty result.
+        """
         gold_failure: Ruling | None = None
         verdict = Verdict.EMPTY_BOTH
         for number, place in enumerate(places):
@@ -159,12 +179,9 @@ class Judge:
                 gold_failure = gold_failure or Ruling(kind, _on(place, number, f"gold: {gold.reason}"))
                 continue
             predicted = gold if text == gold_text else self._predicted(place, text, texts)
-            if predicted.error:
+            if predicted.error and not (nothing_is_empty and predicted.error is Verdict.EMPTY_PREDICTION):
                 return Ruling(predicted.error, _on(place, number, predicted.reason))
-            try:
-                equal, reason = same(gold, predicted)
-            except MemoryError:
-                return Ruling(Verdict.TOO_MANY_ROWS, _on(place, number, "the two results are too large to compare"))
+            equal, reason = same(gold, predicted)
             if not equal:
                 return Ruling(Verdict.MISMATCH, _on(place, number, reason))
             if gold.rows:
@@ -197,18 +214,30 @@ class Judge:
         reader = self._reader(place)
         self.watch(phase)
         result = reader.run(text)
+        if result.out_of_memory and self._let_go(reader):
+            self.watch(phase)
+            result = reader.run(text)
         self.watch(OURS)
+        self._steps += reader.steps
         return result
+
+    def _let_go(self, kept: Reader | None) -> bool:
+        """Give back the memory of everything but one reader; whether there was anything to give."""
+        others = {key: reader for key, reader in self._readers.items() if reader is not kept}
+        anything = bool(others or self._golds)
+        for key, reader in others.items():
+            del self._readers[key]
+            if isinstance(reader, Reader):
+                reader.close()
+        self._golds.clear()
+        self._gold_cells = 0
+        return anything
 
     def _reader(self, place: Place) -> Reader:
         """The open database; one whose script does not build is remembered as such."""
         key = (place.key, place.path)
         if key not in self._readers:
-            try:
-                connection = database.open_readonly(place.path) if place.path else database.open_memory(place.context)
-                self._readers[key] = Reader(connection, self.limits)
-            except sqlite3.Error as error:
-                self._readers[key] = str(error)
+            self._readers[key] = self._opened(place)
             if len(self._readers) > OPEN_DATABASES:
                 oldest = self._readers.popitem(last=False)[1]
                 if isinstance(oldest, Reader):
@@ -218,6 +247,16 @@ class Judge:
         if isinstance(reader, str):
             raise _DoesNotBuild(reader)
         return reader
+
+    def _opened(self, place: Place) -> Reader | str:
+        """A new reader, or why a script does not build."""
+        try:
+            connection = database.open_readonly(place.path) if place.path else database.open_memory(place.context)
+        except sqlite3.Error as error:
+            return str(error)
+        except MemoryError:
+            return self._opened(place) if self._let_go(None) else "out of memory"
+        return Reader(connection, self.limits)
 
     # What sets strict and official apart
 
@@ -252,15 +291,13 @@ class _Texts:
             self.official = official.prediction_text(task.prediction, keep_distinct=rules.keep_distinct)
         self.results: dict[tuple[str, str], Result] = {}
         # Texts that differ in a last semicolon or in space around them need no second run.
-        if _stripped(self.official_gold) == self.strict_gold:
-            self.official_gold = self.strict_gold
-        if _stripped(self.official) == self.strict:
-            self.official = self.strict
+        self.official_gold = _merged(self.official_gold, self.strict_gold)
+        self.official = _merged(self.official, self.strict)
 
     def official_predictions(self) -> Iterator[str]:
         """The prediction, then, with plug_value, the ways to put the gold's values into it, up to MAX_PLUGGED."""
         yield self.official
-        if self.plug_value and len(self.official) <= official.MAX_LENGTH:
+        if self.plug_value and max(map(len, (self.official, self.official_gold))) <= official.MAX_LENGTH:
             plugged = official.plugged(self.task.gold, self.task.prediction, keep_distinct=self.keep_distinct)
             yield from islice(plugged, MAX_PLUGGED)
 
@@ -281,6 +318,11 @@ class _Texts:
 
 def _stripped(sql: str) -> str:
     return sql.strip().removesuffix(";").rstrip()
+
+
+def _merged(text: str, strict: str) -> str:
+    """The strict text for one that is the same but for its last semicolon and the space around it, else the text."""
+    return strict if _stripped(text) == strict and not strict.endswith(";") else text
 
 
 def _on(place: Place, number: int, reason: str) -> str:

@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-MAX_LENGTH = 20_000
-"""Characters of a text that sqlparse is asked about; in a longer one that would need it, DISTINCT stays."""
+MAX_LENGTH = 10_000
+"""Characters of a text that sqlparse is asked about: in a longer one, where it is not plain, DISTINCT stays, and nothing is
+plugged into or taken from it."""
 
 _SPACED_OPERATORS = (("> =", ">="), ("< =", "<="), ("! =", "!="))
 _THIS_YEAR = re.compile(r"YEAR\s*\(\s*CURDATE\s*\(\s*\)\s*\)\s*", re.IGNORECASE)
@@ -99,6 +100,8 @@ def _first_statement(sql: str) -> list[tuple[Any, str]]:
 # Values of the gold in the places of the prediction's
 
 _SLOT = "VALUERARE"
+_FRACTION = re.compile(r"[-+]?(?:(?<!\d)\d+)?\.\d+")
+_INTEGER = re.compile(r"[^tT]\d+")
 
 
 def plugged(gold: str, prediction: str, *, keep_distinct: bool) -> Iterator[str]:
@@ -110,6 +113,8 @@ def plugged(gold: str, prediction: str, *, keep_distinct: bool) -> Iterator[str]
     gold has no value for a place, one where there is no place. All are in lower case but for the values. The evaluator
     tries them after prediction_text().
     """
+    if max(len(gold), len(prediction)) > MAX_LENGTH:
+        return
     _, values = _words_and_values(_rewritten(gold, keep_distinct))
     words, _ = _words_and_values(_rewritten(without_value_words(prediction), keep_distinct))
     places = [place for place, word in enumerate(words) if word == _SLOT.lower()]
@@ -133,8 +138,8 @@ def _words_and_values(sql: str) -> tuple[list[str], list[str]]:
     for value in values:
         sql = sql.replace(value, _SLOT)
     words = sql.split()
-    for numbers in (r"[-+]?\d*\.\d+", r"[^tT]\d+"):
-        found = {number.strip() for number in re.findall(numbers, " ".join(words))}
+    for number in (_FRACTION, _INTEGER):
+        found = {match.strip() for match in number.findall(" ".join(words))}
         values += [word for word in words if word in found]
         words = [_SLOT if word in found else word for word in words]
     return [part.lower() for word in words for part in _parts(word)], values
