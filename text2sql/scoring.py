@@ -101,8 +101,8 @@ def _score(config: Config, folder: Path) -> tuple[dict[str, float], list[dict[st
     with _scorer(config, loaded.examples) as scorer:
         scorer.check(loaded.examples)
         metrics, rows = evaluation.evaluate(loaded.examples, generate, scorer)
-    schemas = {example.db_id: asdict(example.schema) for example in loaded.examples}
-    runs.write_json(folder / "schemas.json", schemas)
+    schemas = {example.db_id: example.schema for example in loaded.examples}
+    runs.write_json(folder / "schemas.json", {db_id: asdict(schema) for db_id, schema in schemas.items()})
     about = {
         "data": {"name": config.data.name, "path": config.data.path, "sha256": loaded.report.sha256},
         "data_summary": loaded.report.summary(),

@@ -2,12 +2,14 @@
 
 The rules are those of process_sql.py in github.com/taoyds/test-suite-sql-eval, oddities included. It knows queries of
 Spider's kind only and is lenient within them: what follows a whole query is not looked at, conditions need no AND
-between them, every LIMIT is LIMIT 1, one direction stands for all of ORDER BY, and there is no table alias without AS.
+between them, every LIMIT is LIMIT 1, one direction stands for all of ORDER BY. A table alias needs AS, "=" and "+" need
+space around them, and a string cannot hold a quote of either kind.
 
 That script splits text with nltk.word_tokenize (nltk 3.10.4 was measured), which first cuts it into sentences by what
-it learnt from newspapers. Its abbreviations are here, its 20,000 word histories are not. They matter where a full stop
-follows an abbreviation or a single letter, and then a word with a capital ("ORDER BY no. Hence ..."): words of SQL are
-known here, and any other word of letters only is taken for one that newspapers begin sentences with.
+it learnt from newspapers. Its abbreviations are here, its 20,000 word histories are not. They matter only where a full
+stop follows an abbreviation or a single letter, and then a word with a capital ("ORDER BY st. Hence ..."): words of SQL
+are known here, and any other word of letters only is taken for one that newspapers begin sentences with. Pairs of words
+that go together in newspapers ("3. Credit") are not known either.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from itertools import pairwise
 from typing import NamedTuple, Union
 
 MAX_DEPTH = 100
-"""Queries inside one another, or in one chain of set operations, before a text is refused; the original ends at 250."""
+"""Queries inside one another, or in one chain of set operations, before a text is refused; the original fails at about 250."""
 
 Tables = Mapping[str, Sequence[str]]
 
@@ -186,6 +188,7 @@ _ABBREVIATIONS = frozenset(
     r.t rep reps s s.a s.a.y s.c s.g s.p.a s.s sen sep sept sr st sw t t.j tenn tues u.k u.n u.s u.s.a u.s.s.r v va vs
     vt w w.c w.r w.va w.w wash wed wis yr""".split()
 )
+# Words of SQL that the newspapers never wrote small, and that they wrote with a capital inside a sentence.
 _NEVER_SMALL = frozenset("asc avg desc intersect max min null".split())
 _CAPITAL_INSIDE = frozenset(
     """all and as by case count cross end from group having is join left like limit natural not on or order then union
