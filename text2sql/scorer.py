@@ -88,8 +88,8 @@ def _score(outcome: dict[str, Any]) -> Score:
         outcome["reason"],
         outcome["official"],
         tuple(outcome["differences"]),
-        outcome.get("gold_result"),
-        outcome.get("predicted_result"),
+        outcome["gold_result"],
+        outcome["predicted_result"],
     )
 
 
@@ -140,7 +140,9 @@ def _sha256(path: str) -> str:
 
 def suite(database: str) -> list[str]:
     """The database and, as in a test suite, all others in its folder: files with .sqlite in their name."""
-    folder = os.path.dirname(database)
+    folder = os.path.dirname(database) or "."
+    if not os.path.isdir(folder):
+        return [database]  # opening it says what is missing
     others = sorted(name for name in os.listdir(folder) if ".sqlite" in name and not name.endswith(NOT_DATABASES))
     paths = [os.path.join(folder, name) for name in others]
     return [database, *(path for path in paths if path != database)]

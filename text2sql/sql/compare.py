@@ -122,10 +122,12 @@ def _key(value: object) -> Hashable:
 def _same_as_sorted_rows(gold: Sequence[tuple], predicted: Sequence[tuple], *, ordered: bool) -> bool:
     """Whether results that are equal for some order of columns are so too when each row is sorted by text and type."""
     cells = [*chain(*gold, *predicted)]
+    if float not in map(type, cells):
+        return True
     floats = [cell for cell in cells if isinstance(cell, float)]
     zeros = {str(cell) for cell in floats if not cell}
     if len(zeros) < 2 and set(floats).isdisjoint(cell for cell in cells if isinstance(cell, int)):
-        return True  # equal values have one text and type, as they do not in 1 and 1.0 or 0.0 and -0.0
+        return True  # equal values have one text and type, unlike 1 and 1.0, or 0.0 and -0.0
     left, right = ([tuple(sorted(row, key=_text_and_type)) for row in rows] for rows in (gold, predicted))
     return left == right if ordered else set(left) == set(right)
 

@@ -177,9 +177,8 @@ class Reader:
         if message == "interrupted":
             return self._interrupted()
         if isinstance(error, MemoryError) or message == "out of memory":
-            return Result(
-                error=Verdict.TOO_MANY_ROWS, reason=f"needs more than {self.limits.max_memory_mb} MB of memory"
-            )
+            reason = f"needs more than {self.limits.max_memory_mb} MB of memory"
+            return Result(error=Verdict.TOO_MANY_ROWS, reason=reason, out_of_memory=True)
         for pattern, verdict in VERDICTS:
             if pattern.match(message):
                 return Result(error=verdict, reason=message)

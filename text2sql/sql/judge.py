@@ -64,6 +64,18 @@ class Ruling(NamedTuple):
     reason: str = ""
 
 
+def outcome(ruling: Ruling, *, official: bool | None) -> dict[str, Any]:
+    """What is said of a pair, as JSON has it, when there is nothing to add to its ruling."""
+    return {
+        "verdict": ruling.verdict.value,
+        "reason": ruling.reason,
+        "official": official,
+        "differences": [],
+        "gold_result": None,
+        "predicted_result": None,
+    }
+
+
 class Judge:
     """Judges tasks, keeping databases open and gold results in memory; close() it at the end.
 
@@ -94,28 +106,23 @@ class Judge:
             return self._judge(task)
         except MemoryError:  # while comparing or showing results that did fit
             self._let_go(None)
-            return {
-                "verdict": Verdict.TOO_MANY_ROWS.value,
-                "reason": "results too large to compare in memory",
-                "official": False,
-                "differences": [],
-            }
+            return outcome(Ruling(Verdict.TOO_MANY_ROWS, "results too large to compare in memory"), official=False)
 
     def _judge(self, task: Task) -> dict[str, Any]:
         texts = _Texts(task, self.rules, self.limits.max_sql_bytes)
         by_official = self._official(task, texts)
         ruling = by_official if self.rules.official else self._strict(task, texts)
-        outcome: dict[str, Any] = {"verdict": ruling.verdict.value, "reason": ruling.reason}
-        outcome["official"] = _truth(by_official)
-        outcome["differences"] = [] if self.rules.official else self._differences(task, texts, ruling, by_official)
+        judged = outcome(ruling, official=_truth(by_official))
+        if not self.rules.official:
+            judged["differences"] = self._differences(task, texts, ruling, by_official)
         if self.rules.preview_rows:
             gold_text = texts.official_gold if self.rules.official else texts.strict_gold
             gold = self._golds.get((task.places[0].key, gold_text))
-            outcome["gold_result"] = _preview(gold, self.rules.preview_rows)
+            judged["gold_result"] = _preview(gold, self.rules.preview_rows)
             text = texts.official if self.rules.official else texts.strict
             predicted = gold if text == gold_text else texts.results.get((task.places[0].key, text))
-            outcome["predicted_result"] = _preview(predicted, self.rules.preview_rows)
-        return outcome
+            judged["predicted_result"] = _preview(predicted, self.rules.preview_rows)
+        return judged
 
     # Strict
 

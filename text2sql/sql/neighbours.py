@@ -39,15 +39,20 @@ from text2sql.sql import compare, database
 MAX_ROWS = 2_000
 """How many rows of a table are taken from a larger source, not counting those that golds name and their partners."""
 MAX_NAMED = 50
+"""How many rows of a larger source are taken for each condition in a gold."""
 MAX_STEPS = 20_000_000
 """How many SQLite instructions a gold may take on a neighbour: about a second."""
 TRIES = 4
 SHARE_WITH_ROWS = 0.95
 """A neighbour is tried again, closer to the source, while fewer of the golds that give rows on the source do on it."""
 CLOSER = 0.4
+"""With each further try, this share of the changes to the tables of golds without rows."""
 TIED = 3
+"""One neighbour in so many has ties."""
 MAX_GROUP = 60
+"""Groups that HAVING compares with more rows than this are left as they are."""
 MAX_SPREAD = 100
+"""How many steps a value that golds sort by may move to differ from others."""
 
 Rows = dict[str, list[list[Any]]]
 
@@ -168,12 +173,12 @@ def derive(database_file: str | Path, folder: Path, count: int, seed: int, golds
     if count < 1:
         raise ValueError(f"{count} neighbours asked for: ask for at least 1")
     file = Path(database_file)
-    texts = sorted({sql.strip() for sql in golds})
+    texts = sorted({_stripped(sql) for sql in golds})
     with closing(database.open_readonly(str(file))) as connection:
         connection.text_factory = lambda text: text.decode("utf-8", errors="replace")
         identity = {
-            "source": _digest(file.read_bytes()),
-            "rules": _digest(Path(__file__).read_bytes()),
+            "source": _file_digest(file),
+            "rules": _file_digest(Path(__file__)),
             "golds": _digest(json.dumps(texts).encode()),
             "seed": seed,
             "count": count,
@@ -183,7 +188,10 @@ def derive(database_file: str | Path, folder: Path, count: int, seed: int, golds
             return paths
         source = _read(connection, file)
         running = [gold for sql in texts if (gold := _on_source(connection, sql, source))]
-        _take_rows(connection, source, running)
+        try:
+            _take_rows(connection, source, running)
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{file} is damaged ({error}): unpack or download it again") from error
     folder.mkdir(parents=True, exist_ok=True)
     files = {path.name: _write(path, source, running, seed, number) for number, path in enumerate(paths)}
     judged = {_name(gold.sql) for gold in running}
@@ -195,16 +203,17 @@ def derive(database_file: str | Path, folder: Path, count: int, seed: int, golds
 def usable(folder: Path, gold: str) -> list[Path]:
     """The neighbours in `folder` on which the data alone decide what this gold returns and, where it orders, in what order.
 
-    Not among them are those where rows tie at its LIMIT or in its ORDER BY, where a NULL comes first by sorting, or
-    where its result changes with the order in which SQLite reads a table: there, SQL as good as the gold may return
-    something else. None are for a gold that fails on the source. Raises ValueError where there are no neighbours, and
+    Not among them are those where rows tie at its LIMIT or in its ORDER BY, where a NULL is among the first that it
+    takes by sorting, where a column outside of aggregates has several values in a group, or where its result changes
+    with the order in which SQLite reads a table: there, SQL as good as the gold may return something else. None are for
+    a gold that fails on the source. Raises ValueError where there are no neighbours, and
     for a gold that they were not derived with.
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"no neighbours in {folder}: derive them first") from None
-    name = _name(gold.strip())
+    name = _name(_stripped(gold))
     if name in manifest["set_aside"]:
         return []
     first = next(iter(manifest["files"].values()))
@@ -213,8 +222,20 @@ def usable(folder: Path, gold: str) -> list[Path]:
     return [folder / file for file, about in manifest["files"].items() if name in about["decided"]]
 
 
+def _stripped(sql: str) -> str:
+    return sql.strip().removesuffix(";").rstrip()
+
+
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _name(sql: str) -> str:
@@ -225,7 +246,7 @@ def _derived_before(folder: Path, identity: dict[str, Any], paths: list[Path]) -
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         same = all(manifest[key] == value for key, value in identity.items())
-        return same and all(_digest(path.read_bytes()) == manifest["files"][path.name]["sha256"] for path in paths)
+        return same and all(_file_digest(path) == manifest["files"][path.name]["sha256"] for path in paths)
     except (FileNotFoundError, json.JSONDecodeError, KeyError):
         return False
 
@@ -246,7 +267,7 @@ def _write(path: Path, source: _Source, golds: list[_Gold], seed: int, number: i
     aside.replace(path)
     undecided = sorted(_name(gold.sql) for gold in check.undecided)
     return {
-        "sha256": _digest(path.read_bytes()),
+        "sha256": _file_digest(path),
         "share_with_rows": round(check.share, 4),
         "decided": sorted({_name(gold.sql) for gold in golds} - set(undecided)),
         "undecided": undecided,
@@ -747,20 +768,23 @@ class _Draft:
     def repeat(self, table: _Table) -> None:
         """Copy rows, all the same where there is no key, and sometimes those that point at them."""
         rows = self.rows[table.name]
-        for row in self.rng.choices(rows, k=self.rng.randrange(len(rows) // 8 + 2)):
-            copied = self.copy(table, row)
-            rows.append(copied)
-            for link in self.source.links:
-                if link.declared and link.parent == table.name and self.rng.random() < 0.5:
-                    self.copy_partners(link, row, copied)
+        chosen = self.rng.choices(rows, k=self.rng.randrange(len(rows) // 8 + 2))
+        copies = [(row, self.copy(table, row)) for row in chosen]
+        rows += [copied for _, copied in copies]
+        for link in self.source.links:
+            if link.declared and link.parent == table.name:
+                self.copy_partners(link, copies)
 
-    def copy_partners(self, link: _Link, row: list[Any], copied: list[Any]) -> None:
-        old, new = _plain(row[key] for key in link.keys), [copied[key] for key in link.keys]
-        pointing = [other for other in self.rows[link.child] if _plain(other[column] for column in link.columns) == old]
-        for other in pointing[:5]:
-            partner = self.copy(self.source.tables[link.child], other)
-            _put(partner, link.columns, new)
-            self.rows[link.child].append(partner)
+    def copy_partners(self, link: _Link, copies: list[tuple[list[Any], list[Any]]]) -> None:
+        pointing: dict[tuple[str, ...], list[list[Any]]] = {}
+        for row in self.rows[link.child]:
+            pointing.setdefault(_plain(row[column] for column in link.columns), []).append(row)
+        for row, copied in copies:
+            partners = pointing.get(_plain(row[key] for key in link.keys), [])
+            for partner in partners[:5] if self.rng.random() < 0.5 else ():
+                other = self.copy(self.source.tables[link.child], partner)
+                _put(other, link.columns, [copied[key] for key in link.keys])
+                self.rows[link.child].append(other)
 
     def copy(self, table: _Table, row: list[Any], same: int | None = None) -> list[Any]:
         """A copy with keys of its own, but for the column that stays the same and those that point at other rows."""
@@ -1133,19 +1157,12 @@ def _check(connection: sqlite3.Connection, golds: list[_Gold]) -> _Check:
             return _Check(failing=[gold], reason=f"{error}, after {MAX_STEPS} steps" if _over(error) else str(error))
     empty = [gold for gold, rows in zip(golds, results) if gold.gives_rows and not rows]
     share = 1 - len(empty) / max(1, sum(gold.gives_rows for gold in golds))
-    chance = [_left_to_chance(connection, gold) for gold in golds]
-    connection.execute("PRAGMA reverse_unordered_selects = ON")
-    reversed_results = [_run(connection, gold.sql) for gold in golds]
-    connection.execute("PRAGMA reverse_unordered_selects = OFF")
-    undecided = [
-        gold
-        for gold, rows, others, open_ in zip(golds, results, reversed_results, chance)
-        if open_ or not compare.same_result(rows, others, ordered=compare.is_ordered(gold.sql))[0]
-    ]
+    undecided = [gold for gold, rows in zip(golds, results) if _left_to_chance(connection, gold, rows)]
     return _Check(share=share, empty=empty, undecided=undecided)
 
 
-def _left_to_chance(connection: sqlite3.Connection, gold: _Gold) -> bool:
+def _left_to_chance(connection: sqlite3.Connection, gold: _Gold, rows: list[tuple[Any, ...]]) -> bool:
+    """Whether the data leave open which rows this gold returns or, where it orders, in what order."""
     if any(_tie(connection, query) for query in gold.ties):
         return True
     for query in gold.loose:
@@ -1154,7 +1171,14 @@ def _left_to_chance(connection: sqlite3.Connection, gold: _Gold) -> bool:
                 return True
         except sqlite3.Error:  # a subquery that names rows of the query around it
             continue
-    return False
+    connection.execute("PRAGMA reverse_unordered_selects = ON")
+    try:
+        others = _run(connection, gold.sql)
+    except sqlite3.Error:
+        return True
+    finally:
+        connection.execute("PRAGMA reverse_unordered_selects = OFF")
+    return not compare.same_result(rows, others, ordered=compare.is_ordered(gold.sql))[0]
 
 
 def _tie(connection: sqlite3.Connection, query: _TieQuery) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 
 from text2sql.example import Verdict
 from text2sql.sql.execute import late
-from text2sql.sql.judge import GOLD, OURS, Limits, Place, Rules, Task
+from text2sql.sql.judge import GOLD, OURS, Limits, Place, Rules, Ruling, Task, outcome
 from text2sql.sql.worker import POSITION, packed, receive
 
 BATCH = 32
@@ -64,6 +64,8 @@ class Pool:
         finally:
             for thread in threads:
                 thread.join()
+            for worker in self._workers:
+                worker.forget()
 
 
 def _batches(num_tasks: int, num_workers: int) -> deque[range]:
@@ -109,9 +111,9 @@ class _Run:
             return self.waiting.popleft() if self.waiting and self.failure is None else None
 
     def _put(self, first: int, outcomes: list[dict[str, Any]]) -> None:
-        for outcome in outcomes:
-            if "broken" in outcome:
-                raise ValueError(f"broken database {outcome['broken']}; unpack or download it again")
+        for one in outcomes:
+            if "broken" in one:
+                raise ValueError(f"broken database {one['broken']}; unpack or download it again")
         with self.changed:
             self.done.update(enumerate(outcomes, first))
             self.changed.notify_all()
@@ -233,10 +235,14 @@ class _Worker:
         if self._process is not None:
             self._process.kill()
 
-    def close(self) -> None:
-        if self._process is not None:
-            self.end()
+    def forget(self) -> None:
+        """Wait for the process if it was killed: what it still had to say is no answer to what is asked next."""
+        if self._ended and self._process is not None:
             self._bury()
+
+    def close(self) -> None:
+        self.end()
+        self.forget()
         self._position.close()
         self._file.close()
         os.close(self._alive)
@@ -297,13 +303,10 @@ class _Worker:
             verdict, reason = Verdict.TIMEOUT, f"{late(self.limits.timeout_s)}, inside one SQLite instruction"
         else:
             verdict, reason = Verdict.TYPE, f"SQLite itself ended twice ({_ending(status)})"
-        official: bool | None = False
         if phase == GOLD:
             over = verdict is Verdict.TIMEOUT
             verdict, reason = (Verdict.GOLD_BUDGET if over else Verdict.GOLD_ERROR), f"gold: {reason}"
-            official = None
-        outcome: dict[str, Any] = {"verdict": verdict.value, "reason": reason, "official": official, "differences": []}
-        return outcome | ({"gold_result": None, "predicted_result": None} if self.rules.preview_rows else {})
+        return outcome(Ruling(verdict, reason), official=None if phase == GOLD else False)
 
 
 def _room(pipe: int) -> int:

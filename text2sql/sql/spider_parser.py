@@ -88,7 +88,10 @@ Conditions = tuple[Union[Condition, str], ...]
 
 
 def read_tables(connection: sqlite3.Connection) -> dict[str, list[str]]:
-    """Column names by table name, all in lower case, in the order of creation, SQLite's own tables included."""
+    """Column names by table name, all in lower case, in the order of creation, SQLite's own tables included.
+
+    Names that need quotes are read as well; the official evaluator ends with an error at a table of such a name.
+    """
     names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY rowid").fetchall()
     columns = "SELECT name FROM pragma_table_info(?) ORDER BY cid"
     return {name.lower(): [column.lower() for (column,) in connection.execute(columns, (name,))] for (name,) in names}
