@@ -16,6 +16,7 @@ from text2sql.predictions import read_predictions, write_predictions  # noqa: F4
 from text2sql.scorer import Scorer
 from text2sql.sql import exact_match, official, spider_parser
 from text2sql.sql.database import open_readonly
+from text2sql.sql.spider_words import Unparsable
 
 GROUPS = ("easy", "medium", "hard", "extra", "unparsed")
 
@@ -69,11 +70,11 @@ def grade(example: Example, prediction: str) -> tuple[str, exact_match.Match | N
     tables, foreign_keys = _official_schema(example.database, example.db_id, example.schema)
     try:
         gold = spider_parser.parse(example.sql, tables)
-    except spider_parser.Unparsable:
+    except Unparsable:
         return _hardness_from_text(example.sql), None
     try:
         predicted = spider_parser.parse(official.without_value_words(prediction), tables)
-    except spider_parser.Unparsable:
+    except Unparsable:
         predicted = None
     return exact_match.hardness(gold), exact_match.compare(gold, predicted, foreign_keys)
 
