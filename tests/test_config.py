@@ -258,6 +258,8 @@ def test_what_does_not_fit_the_schema_is_refused_by_name(values, changes, words)
         "lora.r",
         "eval.timeout_s",
         "eval.max_rows",
+        "eval.max_steps",
+        "eval.workers",
         "prompt.max_sql_tokens",
     ],
 )
@@ -283,6 +285,10 @@ def test_a_quantity_that_is_not_positive_is_refused_by_name(values, key, value):
         ({"phase.number": 2, "adapter": None}, ["phase=2", "adapter=null", "adapter=auto", "data=gretel"]),
         ({"hub.push_to_hub": True}, ["hub=push", "hub.hub_model_id"]),
         ({"eval.split": "train"}, ["eval.split=train", "test", "validation"]),
+        ({"eval.neighbours": -1}, ["eval.neighbours=-1"]),
+        ({"eval.neighbours": 2, "eval.rules": "official"}, ["eval.neighbours", "eval=strict"]),
+        ({"eval.keep_distinct": True}, ["eval.keep_distinct", "eval=official"]),
+        ({"eval.plug_value": True}, ["eval.plug_value", "eval=official"]),
     ],
 )
 def test_a_combination_that_cannot_work_is_refused_with_its_settings(values, changes, words):
@@ -305,6 +311,8 @@ def test_all_that_is_wrong_is_said_at_once(values):
         {"phase.number": 2, "adapter": "auto"},
         {"hub.push_to_hub": True, "hub.hub_model_id": "someone/adapter"},
         {"eval.split": "validation"},
+        {"eval.rules": "official", "eval.keep_distinct": True, "eval.plug_value": True},
+        {"eval.neighbours": 2},
         {"quant.load_in_8bit": True, "quant.load_in_4bit": False},
     ],
 )

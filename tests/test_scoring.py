@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from text2sql import data, scoring
 from text2sql.predictions import write_predictions
+from text2sql.sql.database import connect
+from text2sql.sql.pool import Pool
 
 ROOT = Path(__file__).resolve().parent.parent
 SPIDER = ("model=tiny", "hardware=cpu", "data=spider", "data.path=mini")
@@ -86,6 +90,56 @@ def test_a_finished_evaluation_says_what_was_judged(compose, examples, tmp_path)
     assert len(stamp["data"]["sha256"]) == 64
 
 
+def test_a_run_holds_a_page_and_the_schemas_it_shows(compose, examples, tmp_path):
+    config = compose([*SPIDER, f"predictions={gold_file(tmp_path, examples)}"], "evaluate")
+    scoring.score(config, str(tmp_path / "run"))
+    page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    assert examples[0].question in page
+    schemas = read(tmp_path / "run/schemas.json")
+    assert schemas.keys() == {example.db_id for example in examples}
+    assert schemas[examples[0].db_id]["tables"][0]["columns"]
+
+
+def test_official_rules_have_their_own_headline(compose, examples, tmp_path):
+    lines = [example.sql for example in examples]
+    number = 0
+    lines[number] += " ; SELECT 1"
+    (tmp_path / "sql.txt").write_text("\n".join(lines) + "\n")
+    accuracy = {}
+    for rules in ("strict", "official"):
+        config = compose([*SPIDER, f"eval={rules}", f"predictions={tmp_path / 'sql.txt'}"], "evaluate")
+        accuracy[rules] = scoring.score(config, str(tmp_path / rules))
+    assert (accuracy["official"], accuracy["strict"]) == (1.0, pytest.approx(1 - 1 / len(examples)))
+    row = read(tmp_path / "strict/predictions.jsonl")[number]
+    assert (row["verdict"], row["official"]) == ("multiple_statements", True)
+    assert row["differences"] == ["official runs the first statement only"]
+
+
+def test_neighbours_find_out_what_is_right_by_accident(compose, examples, tmp_path, monkeypatch):
+    monkeypatch.setenv("TEXT2SQL_CACHE", str(tmp_path / "cache"))
+    lines = [example.sql for example in examples]
+    number = next(i for i, sql in enumerate(lines) if sql.startswith("SELECT COUNT(*) FROM") and sql.count(" ") == 3)
+    table = lines[number].split()[-1].strip(";")
+    with closing(connect(examples[number])) as connection:
+        (count,) = connection.execute(lines[number]).fetchone()
+    lines[number] = f"SELECT {count} FROM {table} LIMIT 1"
+    (tmp_path / "sql.txt").write_text("\n".join(lines) + "\n")
+    rows = {}
+    for neighbours in (0, 2):
+        overrides = [f"eval.neighbours={neighbours}", f"predictions={tmp_path / 'sql.txt'}"]
+        scoring.score(compose([*SPIDER, *overrides], "evaluate"), str(tmp_path / f"run{neighbours}"))
+        rows[neighbours] = read(tmp_path / f"run{neighbours}/predictions.jsonl")
+    assert rows[0][number]["correct"]
+    assert (rows[2][number]["verdict"], rows[2][number]["official"]) == ("mismatch", True)
+    assert rows[2][number]["reason"].startswith("on neighbour ")
+    assert sum(row["correct"] for row in rows[2]) == len(examples) - 1
+
+
+def test_neighbours_of_scripts_are_refused(compose, tmp_path):
+    config = compose([*SPIDER, "data=gretel", "data.path=mini", "eval.neighbours=1"], "evaluate")
+    refused(config, tmp_path / "run", "eval.neighbours needs databases on files; data=gretel has scripts")
+
+
 SCORE_A_FILE = """
 import sys
 import hydra
@@ -148,6 +202,68 @@ def test_spider_without_its_databases_is_refused(compose, tmp_path):
     (tmp_path / "sql.txt").write_text("SELECT 1\n")
     config = compose([*SPIDER, f"data.path={tmp_path}", f"predictions={tmp_path / 'sql.txt'}"], "evaluate")
     refused(config, tmp_path / "run", "has no database/ folder: unpack Spider's official archive")
+
+
+@pytest.fixture
+def official_layout(compose, examples, tmp_path):
+    """A folder in Spider's layout that a test may damage, and a file of its golds."""
+    source = Path(examples[0].database).parent.parent.parent
+    shutil.copytree(source, tmp_path / "spider")
+    return tmp_path / "spider", gold_file(tmp_path, examples)
+
+
+def remove(path):
+    path.unlink()
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-1024])
+
+
+def overwrite_the_rows(path):
+    """All pages but the first, which holds the schema."""
+    content = path.read_bytes()
+    page = int.from_bytes(content[16:18], "big")
+    assert page < len(content)
+    path.write_bytes(content[:page] + b"\xff" * (len(content) - page))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (remove, r"is not whole \(missing database file: \d+ examples, first spider/dev/\d+\): unpack"),
+        (lambda path: path.write_text("<html>"), r"is not whole \(unreadable database file: "),
+        (lambda path: path.write_bytes(b""), r"is not whole \(unreadable database file: "),
+        (cut_short, r"\.sqlite is damaged \(.*\): unpack|unreadable database file"),
+        (overwrite_the_rows, r"\.sqlite is damaged \(.*\): unpack|unreadable database file"),
+    ],
+)
+def test_a_bad_database_is_refused_before_anything_is_scored(
+    compose, examples, official_layout, tmp_path, monkeypatch, damage, message
+):
+    folder, predictions = official_layout
+    damage(folder / "database" / examples[-1].db_id / f"{examples[-1].db_id}.sqlite")
+    monkeypatch.setattr(Pool, "judge", None)
+    config = compose([*SPIDER, f"data.path={folder}", f"predictions={predictions}"], "evaluate")
+    refused(config, tmp_path / "run", message)
+
+
+def test_a_database_that_nobody_knows_is_refused(compose, official_layout, tmp_path):
+    folder, predictions = official_layout
+    rows = json.loads((folder / "dev.json").read_text())
+    rows[1]["db_id"] = "nobody_knows"
+    (folder / "dev.json").write_text(json.dumps(rows))
+    config = compose([*SPIDER, f"data.path={folder}", f"predictions={predictions}"], "evaluate")
+    refused(config, tmp_path / "run", r"unknown db_id: 1 examples, first spider/dev/1")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty: expected"), (b"SELECT '\xff'\n", r"sql\.txt:1: not UTF-8 .*: save the file as UTF-8")],
+)
+def test_a_bad_file_of_predictions_is_refused(compose, tmp_path, content, message):
+    (tmp_path / "sql.txt").write_bytes(content)
+    refused(compose([*SPIDER, f"predictions={tmp_path / 'sql.txt'}"], "evaluate"), tmp_path / "run", message)
 
 
 # Models
