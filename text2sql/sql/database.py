@@ -53,7 +53,7 @@ def check_file(path: str) -> None:
     finally:
         connection.close()
     if found != "ok":
-        raise ValueError(f"{path} is damaged ({found}): unpack or download it again")
+        raise ValueError(f"{path} is damaged ({' '.join(found.split())}): unpack or download it again")
 
 
 def open_memory(context: str) -> sqlite3.Connection:

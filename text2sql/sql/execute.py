@@ -88,6 +88,7 @@ class Reader:
     def __init__(self, connection: sqlite3.Connection, limits: Limits) -> None:
         self.connection, self.limits = connection, limits
         self.steps = 0
+        self._number = 0
         self._deadline = 0.0
         connection.text_factory = str
         # Sorting in a file would write outside of the database, and into no more memory than SQLite may have.
@@ -116,6 +117,9 @@ class Reader:
         if unusable := _unusable_text(sql, self.limits.max_sql_bytes):
             return Result(error=Verdict.SYNTAX, reason=unusable)
         self.steps, self._deadline = 0, time.monotonic() + self.limits.timeout_s
+        if sys.version_info < (3, 11):  # keeps statements prepared, whose steps would be counted on: make each a new one
+            self._number += 1
+            sql = f"/*{self._number}*/{sql}"
         try:
             return self._read(sql)
         except sqlite3.OperationalError as error:
@@ -169,9 +173,10 @@ class Reader:
             self.connection.text_factory = str
 
     def _failure(self, error: Exception) -> Result:
-        if isinstance(error, UnicodeDecodeError):  # raised in place of an error whose message quotes such text
-            return Result(error=Verdict.TYPE, reason="an error of SQLite whose message is not UTF-8")
         message = str(error) or type(error).__name__
+        # Raised in place of an error whose message quotes such text; Python 3.10 raises one without a message.
+        if isinstance(error, UnicodeDecodeError) or (isinstance(error, sqlite3.OperationalError) and not str(error)):
+            return Result(error=Verdict.TYPE, reason="an error of SQLite whose message is not UTF-8")
         if BROKEN_DATABASE.match(message):
             raise error
         if message == "interrupted":
