@@ -15,6 +15,7 @@ from text2sql.example import Column, ForeignKey, Schema, Table
 from text2sql.sql import exact_match
 from text2sql.sql.exact_match import Part, aggregate, compare, foreign_key_classes, foreign_key_classes_of, hardness
 from text2sql.sql.spider_parser import (
+    MAX_CHAIN,
     MAX_DEPTH,
     Condition,
     Operand,
@@ -235,7 +236,6 @@ def test_a_long_text_is_no_trouble(unit: str) -> None:
 
 
 NESTED = {
-    "chain": lambda depth: " UNION ".join(["SELECT name FROM singer"] * depth),
     "values": lambda depth: (
         "SELECT name FROM singer WHERE age IN (" * (depth - 1) + "SELECT name FROM singer" + ")" * (depth - 1)
     ),
@@ -249,6 +249,16 @@ def test_deep_nesting_is_compared_and_the_deepest_refused(kind: str) -> None:
     assert match(deep, deep).exact
     with pytest.raises(Unparsable, match="inside one another"):
         read(NESTED[kind](MAX_DEPTH + 1))
+
+
+def test_a_chain_of_set_operations_is_long_before_it_is_refused() -> None:
+    single, chain = "SELECT name FROM singer", " UNION ".join(["SELECT name FROM singer"] * MAX_CHAIN)
+    assert match(chain, chain).exact
+    against = match(single, chain)
+    assert not against.exact
+    assert (against.parts["select"].f1, against.parts["iuen"].predicted_total) == (1, 1)
+    with pytest.raises(Unparsable, match="chain of set operations"):
+        read(chain + " UNION " + single)
 
 
 def test_tables_of_a_database_are_read_whatever_they_are_called() -> None:

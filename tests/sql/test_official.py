@@ -49,7 +49,7 @@ def test_keep_distinct_keeps_distinct_and_all_statements() -> None:
 
 @pytest.mark.parametrize("sql", ["", "  ", "\n"])
 def test_an_empty_text_stays_empty(sql: str) -> None:
-    assert gold_text(sql, keep_distinct=False) == prediction_text(sql, keep_distinct=False) == sql
+    assert gold_text(sql, keep_distinct=False) == prediction_text(sql, keep_distinct=False) == ""
     assert list(plugged("SELECT a FROM t WHERE b = 1", sql, keep_distinct=False)) == [""]
     assert list(plugged(sql, "SELECT a FROM t WHERE b = 1", keep_distinct=False)) == []
 
@@ -163,3 +163,9 @@ def test_there_may_be_more_ways_than_could_be_listed() -> None:
 def test_nothing_is_plugged_into_an_endless_text() -> None:
     prediction = "SELECT a FROM t WHERE b = 1" + " OR b = 1" * MAX_LENGTH
     assert plug("SELECT a FROM t WHERE b = 1", prediction) == []
+
+
+@pytest.mark.parametrize("space", ["\u00a0", "\u3000", "\x0b", "\x1c", " \t"])
+def test_space_of_any_kind_around_a_query_is_taken_off(space: str) -> None:
+    assert prediction_text(f"{space}SELECT a FROM t{space}", keep_distinct=True) == "SELECT a FROM t"
+    assert gold_text(f"{space}SELECT DISTINCT a FROM t{space}", keep_distinct=False) == "SELECT  a FROM t"

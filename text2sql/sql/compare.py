@@ -65,14 +65,19 @@ def same_result(gold: Sequence[tuple], predicted: Sequence[tuple], *, ordered: b
     """Compare two lists of rows; returns (whether they are equal, why not in words or "").
 
     Integers are equal when they are identical; a number with a fraction equals another when both round to the same ten
-    significant digits, and an integer below 2**53 when it is within 1e-9 of it (relatively). NULL equals only NULL, and
-    text, bytes and numbers never equal each other. Two results without rows are equal: rows alone do not tell how many
-    columns an empty result has, so a caller to whom that matters compares the columns first. Where SEARCH_BUDGET ends
-    before there is an answer the results count as different, and the reason is UNDECIDED.
+    significant digits, and an integer below 2**53 when it is within 1e-9 of it (relatively, and within 0.001). NULL
+    equals only NULL, and text, bytes and numbers never equal each other. What is equal without any rounding is equal.
+    Two results without rows are equal: rows alone do not tell how many columns an empty result has, so a caller to whom
+    that matters compares the columns first. Where SEARCH_BUDGET ends before there is an answer the results count as
+    different, and the reason is UNDECIDED.
     """
     if reason := _other_shape(gold, predicted):
         return False, reason
-    gold_columns, predicted_columns = ([_rounded(column) for column in zip(*rows)] for rows in (gold, predicted))
+    gold_columns, predicted_columns = list(zip(*gold)), list(zip(*predicted))
+    equal, reason = _same_columns(gold_columns, predicted_columns, ordered=ordered)
+    if equal or float not in map(type, chain(*gold_columns, *predicted_columns)):
+        return equal, reason
+    gold_columns, predicted_columns = (list(map(_rounded, columns)) for columns in (gold_columns, predicted_columns))
     return _same_columns(gold_columns, predicted_columns, ordered=ordered)
 
 
@@ -318,11 +323,10 @@ class _Search:
         followed = self._in_step(level.steps, colours)
         if followed is None or not level.ahead:
             return followed
-        ahead, left = [], Counter(level.ahead)
+        ahead, expected = [], set(level.ahead)
         for colour in self._ahead(self.predicted, followed):
-            if not left[colour]:
+            if colour not in expected:
                 return None
-            left[colour] -= 1
             ahead.append(colour)
         return self._in_step(level.steps_ahead, (followed[0], ahead))
 

@@ -12,7 +12,8 @@ Where that script ends with an error instead of a score, this module answers as 
   place of a condition is passed over; a condition at the place of an AND or OR is one more connective, as where that
   script copes with it.
 - A condition at the place of an AND or OR that holds a subquery (it cannot be put in a set): likewise a connective.
-- Queries nested too deeply for Python's stack: the parser refuses them (spider_parser.MAX_DEPTH).
+- Queries nested too deeply for Python's stack: the parser refuses them (spider_parser.MAX_DEPTH, MAX_CHAIN), and of two
+  chains of set operations the first MAX_DEPTH queries are compared.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from text2sql.example import Schema
-from text2sql.sql.spider_parser import Condition, Conditions, Operand, Order, Query, Term, Value
+from text2sql.sql.spider_parser import MAX_DEPTH, Condition, Conditions, Operand, Order, Query, Term, Value
 
 PARTS = (
     "select",
@@ -66,10 +67,27 @@ def compare(gold: Query, prediction: Query | None, foreign_keys: Mapping[str, st
 
     `foreign_keys` is what foreign_key_classes() returns.
     """
-    prediction = prediction or _EMPTY
+    gold, prediction = _cut(gold), _cut(prediction or _EMPTY)
     return _compare(
         _comparable(gold, _scope(gold), foreign_keys), _comparable(prediction, _scope(prediction), foreign_keys)
     )
+
+
+def _cut(query: Query) -> Query:
+    """The first queries of a chain of set operations: more than Python's stack is good for are not compared."""
+    chain: list[tuple[Query, str]] = []
+    rest: Query | None = query
+    while rest is not None and len(chain) <= MAX_DEPTH:
+        field = next((name for name in ("intersect", "union", "except_") if getattr(rest, name)), "union")
+        chain.append((rest, field))
+        rest = getattr(rest, field)
+    if rest is None:
+        return query
+    shortened: Any = None
+    for one, field in reversed(chain):
+        changed: dict[str, Any] = {field: shortened}
+        shortened = one._replace(**changed)
+    return shortened
 
 
 def hardness(gold: Query) -> str:

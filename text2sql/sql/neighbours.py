@@ -285,7 +285,8 @@ def _best_rows(source: _Source, golds: list[_Gold], seed: int, number: int) -> t
         tried.append((rows, check))
         if not check.failing and check.share >= SHARE_WITH_ROWS:
             break
-        closeness.update({name for gold in check.failing or check.empty for name in gold.sources})
+        for name in {name for gold in check.failing or check.empty for name in gold.sources}:
+            closeness[name] += 2 if check.failing else 1
     running = [(rows, check) for rows, check in tried if not check.failing]
     if not running:
         check = tried[-1][1]
@@ -933,8 +934,10 @@ class _Draft:
         """Let two rows share each extreme that golds look for."""
         for name, column in self.looked_at(sorting=False):
             rows = self.sorted_rows(name, column)
-            for extreme in (rows[0], rows[-1]) if len(rows) > 2 else ():
-                self.rng.choice(rows)[column] = extreme[column]
+            between = rows[1:-1]
+            others = self.rng.sample(between, min(2, len(between)))
+            for row, extreme in zip(others, rows[-1:] + rows[:1]):
+                row[column] = extreme[column]
 
     def untie(self) -> None:
         """Let one row alone have each extreme, one group alone lead, and values that golds sort by differ."""

@@ -47,6 +47,7 @@ def is_ordered(gold: str) -> bool:
 
 
 def _rewritten(sql: str, keep_distinct: bool) -> str:
+    sql = sql.strip()  # in Python's sense, as the evaluator does with lines: SQLite takes no-break spaces for names
     if " =" in sql:
         for spaced, joined in _SPACED_OPERATORS:
             sql = sql.replace(spaced, joined)

@@ -11,12 +11,17 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
 from text2sql.sql.spider_words import Unparsable, tokenize
 
 MAX_DEPTH = 100
-"""Queries inside one another, or in one chain of set operations, before a text is refused; the original fails at about 250."""
+"""Queries inside one another before a text is refused; the original, which has no such limit, fails by 250."""
+
+MAX_CHAIN = 400
+"""Queries in one chain of set operations before a text is refused; SQLite runs up to 500."""
+
+_FIELDS = {"intersect": "intersect", "union": "union", "except": "except_"}
 
 Tables = Mapping[str, Sequence[str]]
 
@@ -122,6 +127,23 @@ class _Reader:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise Unparsable(f"more than {MAX_DEPTH} queries inside one another")
+        chain = [self._single()]
+        operations: list[str] = []
+        while (operation := self.words[self.at]) in _FIELDS:
+            if len(chain) == MAX_CHAIN:
+                raise Unparsable(f"more than {MAX_CHAIN} queries in one chain of set operations")
+            self.at += 1
+            operations.append(operation)
+            chain.append(self._single())
+        self.depth -= 1
+        query = chain.pop()
+        while chain:
+            joined: dict[str, Any] = {_FIELDS[operations.pop()]: query}
+            query = chain.pop()._replace(**joined)
+        return query
+
+    def _single(self) -> Query:
+        """A query as far as a set operation, if there is one."""
         opened = self._take("(")
         # FROM comes first: it says which tables the names are looked for in.
         start = self.at
@@ -136,13 +158,7 @@ class _Reader:
         order = self._order(scope) if self._take("order") else None
         limit = self._limit() if self._take("limit") else None
         self._close(opened)
-        joined: dict[str, Query] = {}
-        if (operation := self.words[self.at]) in ("intersect", "union", "except"):
-            self.at += 1
-            joined[operation] = self.query()
-        self.depth -= 1
-        set_operations = joined.get("intersect"), joined.get("union"), joined.get("except")
-        return Query(distinct, selected, tables, joined_on, where, group, having, order, limit, *set_operations)
+        return Query(distinct, selected, tables, joined_on, where, group, having, order, limit, None, None, None)
 
     def _take(self, word: str) -> bool:
         if self.words[self.at] != word:
