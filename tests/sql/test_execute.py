@@ -243,10 +243,11 @@ def test_ill_coded_text_in_a_late_row_loses_no_row():
     assert rows[2_998] == (2_999, "\udcff")
 
 
-def test_after_ill_coded_text_the_next_query_is_read_as_usual():
+def test_each_result_tells_for_itself_whether_its_text_is_ill_coded():
     with closing(Reader(database.open_memory(PETS), Limits())) as reader:
         assert reader.run("SELECT CAST(x'FF' AS TEXT)").ill_coded
         assert not reader.run("SELECT name FROM pet").ill_coded
+        assert reader.run("SELECT CAST(x'FF' AS TEXT)").ill_coded
 
 
 def test_ill_coded_text_is_under_the_same_limits(path):

@@ -230,6 +230,11 @@ def test_a_gold_that_fails_on_the_second_database_is_told_with_its_name():
     )
 
 
+def test_of_several_databases_on_which_the_gold_fails_the_first_is_told():
+    reason = judged("SELECT max(age) FROM pet", "SELECT 7", PETS, NO_AGES, EMPTY.replace("pet", "animal"))["reason"]
+    assert reason == "on 1.sqlite: gold: no such column: age"
+
+
 def test_a_gold_over_its_budget_on_one_database_says_nothing():
     gold = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10 OR NOT EXISTS (SELECT 1 FROM pet)) SELECT max(i) FROM n"
     outcome = judged(gold, "SELECT 10", PETS, EMPTY)

@@ -169,6 +169,10 @@ def differ(paths, gold, other):
         ("SELECT name FROM school", "SELECT DISTINCT name FROM school"),
         ("SELECT count(*) FROM school", "SELECT 3"),
         (
+            "SELECT school_id FROM pupil GROUP BY school_id HAVING count(*) > 9",
+            "SELECT school_id FROM pupil GROUP BY school_id HAVING count(*) > 8",
+        ),
+        (
             "SELECT s.id FROM school AS s JOIN pupil AS p ON p.school_id = s.id GROUP BY s.id HAVING count(*) >= 2",
             "SELECT s.id FROM school AS s JOIN pupil AS p ON p.school_id = s.id GROUP BY s.id HAVING count(*) > 1 AND s.id < 3",
         ),
@@ -200,6 +204,10 @@ def test_sql_that_is_equal_by_the_schema_stays_equal(tmp_path, gold, same):
     assert not differ(derived(tmp_path, SCHOOL, [gold], count=10), gold, same)
 
 
+def test_rows_of_the_source_are_missing_in_some_neighbours(ten):
+    assert any(fetch(path, "SELECT count(*) FROM school WHERE id IN (1, 2, 3)") != [(3,)] for path in ten[1])
+
+
 def test_a_table_without_rows_gets_some(tmp_path):
     script = "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, day DATE, price REAL)"
     paths = derived(tmp_path, script, ["SELECT name FROM t WHERE price > 3"], count=6)
@@ -218,6 +226,28 @@ def test_neighbours_with_a_tie_at_the_limit_do_not_count(ten):
     oldest = "SELECT count(*) FROM pupil WHERE age = (SELECT max(age) FROM pupil)"
     assert 0 < len(counting) < len(paths)
     assert [path for path in paths if fetch(path, oldest) == [(1,)]] == counting
+
+
+@pytest.mark.parametrize("gold", [TIE, "SELECT name FROM pupil ORDER BY age"])
+def test_every_third_neighbour_has_ties_and_the_others_have_none(tmp_path, gold):
+    paths = derived(tmp_path, SCHOOL, [gold], count=6)
+    assert neighbours.usable(paths[0].parent, gold) == [path for number, path in enumerate(paths) if number % 3 < 2]
+
+
+def test_a_number_that_golds_compare_with_text_does_not_hide_a_tie(tmp_path):
+    script = "CREATE TABLE t (name TEXT, age TEXT); INSERT INTO t VALUES ('a', '32'), ('b', '29'), ('c', '41')"
+    golds = ["SELECT name FROM t ORDER BY age", "SELECT name FROM t WHERE age = 32 OR age = 33"]
+    paths = derived(tmp_path, script, golds, count=6)
+    assert len(neighbours.usable(paths[0].parent, golds[0])) > 2
+
+
+def test_a_gold_that_takes_a_null_by_sorting_does_not_count(tmp_path):
+    script = "CREATE TABLE t (a INTEGER PRIMARY KEY, b INT CHECK ((a = 1) = (b IS NULL)));"
+    gold = "SELECT a FROM t ORDER BY b LIMIT 1"
+    paths = derived(tmp_path, script + "INSERT INTO t VALUES (1, NULL), (2, 2), (3, 3), (4, 4)", [gold], count=6)
+    unknown = [path for path in paths if fetch(path, "SELECT 1 FROM t WHERE b IS NULL")]
+    assert unknown
+    assert set(unknown).isdisjoint(neighbours.usable(paths[0].parent, gold))
 
 
 @pytest.mark.parametrize(
@@ -254,10 +284,12 @@ def test_a_gold_counts_with_or_without_its_semicolon(ten):
 
 
 def test_a_gold_that_fails_on_the_source_is_set_aside(tmp_path):
-    golds = ["SELECT nothing FROM pupil", "SELECT 1; SELECT 2", "SELECT '\udcff'", "DELETE FROM pupil", *GOLDS]
-    paths = derived(tmp_path, SCHOOL, golds, count=2)
-    assert all(neighbours.usable(paths[0].parent, gold) == [] for gold in golds[:4])
+    attach = f"ATTACH '{tmp_path / 'other'}' AS other"
+    failing = ["SELECT nothing FROM pupil", "SELECT 1; SELECT 2", "SELECT '\udcff'", "DELETE FROM pupil", attach]
+    paths = derived(tmp_path, SCHOOL, [*failing, *GOLDS], count=2)
+    assert all(neighbours.usable(paths[0].parent, gold) == [] for gold in failing)
     assert neighbours.usable(paths[0].parent, GOLDS[0]) == paths
+    assert not (tmp_path / "other").exists()
 
 
 # Once more
@@ -448,11 +480,13 @@ def test_a_gold_that_fails_on_every_try_is_named_and_nothing_is_written(tmp_path
 
 
 def test_rows_come_closer_to_the_source_until_its_golds_run(tmp_path):
-    script = "CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT);" + "".join(
-        f"INSERT INTO t (a) VALUES ('{{\"x\": {number}}}');" for number in range(20)
+    columns = [f"c{number}" for number in range(6)]
+    row = ", ".join(["json_object('x', 1)"] * 6)
+    script = f"CREATE TABLE t (id INTEGER PRIMARY KEY, {', '.join(columns)});" + "".join(
+        f"INSERT INTO t VALUES ({number}, {row});" for number in range(20)
     )
-    gold = "SELECT id FROM t WHERE json_extract(a, '$.x') > 3"
-    assert all(fetch(path, gold) for path in derived(tmp_path, script, [gold], count=3))
+    gold = f"SELECT {', '.join(f'json_extract({column}, ' + repr('$.x') + ')' for column in columns)} FROM t"
+    assert all(fetch(path, gold) for path in derived(tmp_path, script, [gold]))
 
 
 def test_a_gold_that_takes_too_many_steps_is_named(tmp_path, monkeypatch):

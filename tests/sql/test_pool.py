@@ -1,5 +1,6 @@
 """Processes that judge can be killed, by us, by the kernel or by anyone, and every other verdict stays as it is."""
 
+import io
 import os
 import signal
 import sqlite3
@@ -17,6 +18,7 @@ from sql.processes import children, wait_until_gone
 from text2sql.sql import pool as pool_module
 from text2sql.sql.judge import Limits, Place, Rules, Task
 from text2sql.sql.pool import Pool
+from text2sql.sql.worker import packed, receive
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = Place("pets", context="CREATE TABLE pet (name TEXT); INSERT INTO pet VALUES ('Rex'), ('Tom'), ('Kim');")
@@ -164,6 +166,11 @@ def test_processes_killed_while_they_write_long_outcomes_change_no_verdict(make_
             for pid in children():
                 os.kill(pid, signal.SIGKILL)
     assert found == [("match", 2_000)] * 20
+
+
+@pytest.mark.parametrize("kept", [0, 3, 4, 5, -1])
+def test_a_message_cut_short_is_the_end_of_the_stream(kept):
+    assert receive(io.BytesIO(packed([{"verdict": "match"}])[:kept])) is None
 
 
 FATAL = """

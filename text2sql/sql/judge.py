@@ -149,7 +149,12 @@ class Judge:
         self._steps = 0
         for prediction in texts.official_predictions():
             ruling = self._everywhere(
-                task.places, texts.official_gold, prediction, texts, same, nothing_is_empty=bool(prediction.strip())
+                task.places,
+                texts.official_gold,
+                prediction,
+                texts,
+                same,
+                nothing_is_empty=bool(task.prediction.strip()),
             )
             if _truth(ruling) is not False:
                 return ruling
