@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from text2sql.sql import compare
+from text2sql.sql import compare, permutation
 from text2sql.sql.compare import UNDECIDED, is_ordered, same_result, same_result_official
 
 FAST = settings(max_examples=40)
@@ -396,7 +396,7 @@ def test_tables_of_the_same_regularity_are_told_apart(gold, predicted):
 
 def test_colours_that_coincide_by_chance_change_no_verdict(monkeypatch):
     full = compare.crc32
-    monkeypatch.setattr(compare, "crc32", lambda *arguments: full(*arguments) & 0b111100)
+    monkeypatch.setattr(permutation, "crc32", lambda *arguments: full(*arguments) & 0b111100)
     monkeypatch.setattr(compare, "FEW_PERMUTATIONS", 0)
     for seed in range(200):
         rows = random_table(5, 5, seed)
@@ -417,7 +417,7 @@ def test_colours_that_coincide_by_chance_change_no_verdict(monkeypatch):
 )
 def test_what_colours_suggest_is_checked_cell_by_cell(monkeypatch, gold, predicted):
     monkeypatch.setattr(compare, "FEW_PERMUTATIONS", 0)
-    monkeypatch.setattr(compare, "_recoloured", lambda colours, _: list(range(len(colours))))
+    monkeypatch.setattr(permutation, "_recoloured", lambda colours, _: list(range(len(colours))))
     assert same_result(gold, predicted, ordered=False) == (False, "same size, other values")
 
 

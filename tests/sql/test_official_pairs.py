@@ -39,7 +39,7 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         file.parent.mkdir(parents=True)
         with closing(sqlite3.connect(file)) as connection:
             connection.executescript(script.read_text(encoding="utf-8"))
-    yield folder / "database"
+    return folder / "database"
 
 
 def _example(pair: dict[str, Any], databases: Path) -> Example:
