@@ -221,7 +221,10 @@ def test_evaluate_gives_metrics_and_a_row_per_example():
 
 def test_by_official_rules_there_is_no_strict_verdict():
     gold = example("SELECT DISTINCT reader FROM loan")
-    (strict,), (official,) = judged([gold], ["SELECT reader FROM loan"])[1], judged([gold], ["SELECT reader FROM loan"], official=True)[1]
+    (strict,), (official,) = (
+        judged([gold], ["SELECT reader FROM loan"])[1],
+        judged([gold], ["SELECT reader FROM loan"], official=True)[1],
+    )
     assert (strict["correct"], strict["strict"], strict["official"]) == (False, False, True)
     assert strict["differences"] == ["official strips DISTINCT from the gold"]
     assert (official["correct"], official["strict"], official["official"]) == (True, None, True)

@@ -102,7 +102,8 @@ class _Places:
         neighbours: Callable[[Example], Iterable[Path]] | None,
     ) -> None:
         self._hashes, self._neighbours = hashes, neighbours
-        self._found: dict[str, tuple[list[Place], list[Place]]] = {}
+        self._suites: dict[str, list[Place]] = {}
+        self._files: dict[str, Place] = {}
 
     def of(self, example: Example) -> tuple[list[Place], list[Place]]:
         """The example's database and those beside it, and its neighbours."""
@@ -113,21 +114,25 @@ class _Places:
             raise ValueError(
                 f"no database to run {example.id} on: set data.path to a folder that holds the databases too"
             )
-        if example.database not in self._found:
-            neighbours = self._neighbours(example) if self._neighbours else ()
-            places = [self._file(path) for path in suite(example.database)]
-            self._found[example.database] = places, [self._file(path, "neighbour ") for path in neighbours]
-        return self._found[example.database]
+        if example.database not in self._suites:
+            self._suites[example.database] = [self._file(path) for path in suite(example.database)]
+        neighbours = self._neighbours(example) if self._neighbours else ()
+        return self._suites[example.database], [self._file(path, "neighbour ") for path in neighbours]
 
     def _file(self, path: str | Path, what: str = "") -> Place:
         path = str(path)
+        if path not in self._files:
+            self._files[path] = Place(self._hash(path), path, name=f"{what}{os.path.basename(path)}")
+        return self._files[path]
+
+    def _hash(self, path: str) -> str:
         status = os.stat(path) if os.path.isfile(path) else None
         state = (status.st_size, status.st_mtime_ns, status.st_ino) if status else ()
         known = self._hashes.get(path)
         if known is None or known[0] != state:
             check_file(path)
             known = self._hashes[path] = state, _sha256(path)
-        return Place(known[1], path, name=f"{what}{os.path.basename(path)}")
+        return known[1]
 
 
 def _sha256(path: str) -> str:

@@ -126,18 +126,18 @@ def _neighbours(config: Config, examples: Sequence[Example]) -> Callable[[Exampl
     """A function from an example to the databases derived from its own; they are made once and kept in the cache."""
     from tqdm import tqdm
 
-    from text2sql.sql.neighbours import derive
+    from text2sql.sql.neighbours import derive, usable
 
     if any(not example.database for example in examples):
         raise ValueError(f"eval.neighbours needs databases on files; data={config.data.name} has scripts: set it to 0")
     golds: dict[str, list[str]] = {}
     for example in examples:
         golds.setdefault(example.database, []).append(example.sql)
-    made = {}
+    count, folders = config.eval.neighbours, {}
     for path, queries in tqdm(golds.items(), "neighbour databases", unit="database"):
-        folder = cache.folder() / "neighbours" / runs.digest([path, config.seed, config.eval.neighbours, queries])[:16]
-        made[path] = derive(path, folder, config.eval.neighbours, config.seed, queries)
-    return lambda example: made[example.database]
+        folders[path] = cache.folder() / "neighbours" / runs.digest([path, config.seed, count, queries])[:16]
+        derive(path, folders[path], count, config.seed, queries)
+    return lambda example: usable(folders[example.database], example.sql)
 
 
 def _model(config: Config, extra: list[dict[str, Any]]) -> Callable[[Sequence[Example]], list[str]]:

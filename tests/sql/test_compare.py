@@ -357,7 +357,7 @@ def test_tables_that_look_alike_are_found_equal_after_few_steps(name, same):
 
 
 @pytest.mark.usefixtures("short_search")
-@pytest.mark.parametrize("name", set(ALIKE) - {"equal columns"})
+@pytest.mark.parametrize("name", [name for name in ALIKE if name != "equal columns"])
 def test_a_changed_cell_is_noticed_in_tables_that_look_alike(name):
     rows = ALIKE[name]
     changed = shuffled(with_cell(rows, 7, 3, 1 - rows[7][3]), random.Random(1))

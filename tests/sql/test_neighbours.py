@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from text2sql.sql import neighbours
+from text2sql.sql.neighbours import build, check, source_rows
 
 SCHOOL = """
     CREATE TABLE school (id INTEGER PRIMARY KEY, name TEXT NOT NULL, city TEXT, founded INT);
@@ -416,7 +417,7 @@ def test_triggers_and_virtual_tables_are_left_out_with_a_reason(tmp_path):
 
 
 def test_a_large_table_is_sampled_with_what_golds_name_and_its_partners(tmp_path, monkeypatch):
-    monkeypatch.setattr(neighbours, "MAX_ROWS", 40)
+    monkeypatch.setattr(source_rows, "MAX_ROWS", 40)
     script = (
         "CREATE TABLE a (id INTEGER PRIMARY KEY, word TEXT); CREATE TABLE b (a_id INT REFERENCES a (id), n INT);"
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 999)"
@@ -490,7 +491,8 @@ def test_rows_come_closer_to_the_source_until_its_golds_run(tmp_path):
 
 
 def test_a_gold_that_takes_too_many_steps_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(neighbours, "MAX_STEPS", 5_000)
+    for module in (build, check):
+        monkeypatch.setattr(module, "MAX_STEPS", 5_000)
     gold = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     with pytest.raises(ValueError, match=r"5000 steps.*WITH RECURSIVE"):
         derived(tmp_path, SCHOOL, [gold])

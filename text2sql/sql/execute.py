@@ -117,7 +117,7 @@ class Reader:
         if unusable := _unusable_text(sql, self.limits.max_sql_bytes):
             return Result(error=Verdict.SYNTAX, reason=unusable)
         self.steps, self._deadline = 0, time.monotonic() + self.limits.timeout_s
-        if sys.version_info < (3, 11):  # keeps statements prepared, whose steps would be counted on: make each a new one
+        if sys.version_info < (3, 11):  # which keeps statements prepared, whose steps would be counted on
             self._number += 1
             sql = f"/*{self._number}*/{sql}"
         try:
