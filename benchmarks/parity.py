@@ -5,6 +5,7 @@
 `--reference` is a checkout of github.com/taoyds/test-suite-sql-eval, which needs nltk with its punkt data and sqlparse;
 `--spider` is the official archive. Both evaluators run on every pair under every setting; what the reference answered
 is kept in the cache, ours runs anew each time. The exit code is 1 where the two differ on any pair the reference judged.
+Predictions that write are no part of this: `--damage` shows what each does to a copy of its database in the reference.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from functools import cache as remembered
 from pathlib import Path
 from time import monotonic
 
-from pairs import EXTREME, EXTREME_DATABASE, Pair, generate
-from reference import SETTINGS, Answer, Answers, Task, answers, build_suite, copy_databases
+from pairs import DESTRUCTIVE, EXTREME, EXTREME_DATABASE, Pair, generate
+from reference import SETTINGS, Answer, Answers, Task, answers, build_suite, copy_databases, damage
 
 from text2sql.evaluation import Scorer, grade
 from text2sql.example import Example
@@ -33,6 +34,7 @@ from text2sql.sql.judge import Limits, Rules
 PLUGGED_PAIRS = 3_000
 MAX_ALTERNATIVES = 64
 SUITE_DATABASES = 20
+CACHE = Path(tempfile.gettempdir()) / "parity.jsonl"
 LIMITS = Limits(timeout_s=60)
 _LITERAL = re.compile(r"'[^']*'|\"[^\"]*\"|(?<![\w.])\d+(?:\.\d+)?(?![\w.])")
 
@@ -219,8 +221,24 @@ def compare(
                 yield Comparison(setting, name, pair, theirs[task], own)
 
 
+def damage_report(reference: Path, spider: Path) -> str:
+    """What each statement that writes does to a copy of its database in the reference, and what the two say of it."""
+    pairs = [Pair(EXTREME_DATABASE, gold, prediction, "destructive") for gold, prediction in DESTRUCTIVE]
+    lines = []
+    for pair, ours in zip(pairs, score(pairs, "default", spider / "database", 1)):
+        task = Task("default", pair.db_id, pair.gold, pair.prediction)
+        answer, changes = damage(task, reference, spider / "tables.json", spider / "database")
+        found = f"{len(changes)} changes, first {changes[0][:60]!r}" if changes else "no change"
+        theirs = bool(answer.execution) if answer.judged else answer.status
+        lines.append(f"{pair.prediction}: {found}; reference {theirs}, ours {ours.execution} ({ours.reason[:40]})")
+    return "\n".join(lines)
+
+
 def main() -> int:
     arguments = _arguments()
+    if arguments.damage:
+        sys.stdout.write(f"{damage_report(arguments.reference, arguments.spider)}\n")
+        return 0
     start = monotonic()
     sources = read_sources(arguments.spider, arguments.reference, arguments.pairs, arguments.seed)
     comparisons = list(
@@ -255,10 +273,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--spider", type=Path, required=True, help="folder with dev.json, tables.json, database/, ...")
     parser.add_argument("--pairs", type=int, default=24_000, help="how many pairs to generate")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cache", type=Path, required=True, help="file with the reference's answers, which grows")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="the reference's answers, which grows")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--processes", type=int, default=1, help="how many processes run either evaluator")
     parser.add_argument("--differences", type=Path, help="file to write differing pairs to, one JSON object a line")
+    parser.add_argument("--damage", action="store_true", help="only show what predictions that write do, on copies")
     return parser.parse_args()
 
 

@@ -8,6 +8,7 @@ compares by its own rules. What judges here is plain data in and out, so that a 
 from __future__ import annotations
 
 import math
+import re
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -177,7 +178,7 @@ class Judge:
     ) -> Ruling:
         """MATCH or EMPTY_BOTH where all places agree; else the first failure, before the first gold that fails.
 
-        With `nothing_is_empty` a text without a statement, a comment say, has an empty result.
+        With `nothing_is_empty` a text without a statement, a comment say, has an empty result, and so has BEGIN.
         """
         gold_failure: Ruling | None = None
         verdict = Verdict.EMPTY_BOTH
@@ -191,7 +192,7 @@ class Judge:
                 gold_failure = gold_failure or Ruling(kind, _on(place, number, f"gold: {gold.reason}"))
                 continue
             predicted = gold if text == gold_text else self._predicted(place, text, texts)
-            if predicted.error and not (nothing_is_empty and predicted.error is Verdict.EMPTY_PREDICTION):
+            if predicted.error and not (nothing_is_empty and _returns_nothing(text, predicted)):
                 return Ruling(predicted.error, _on(place, number, predicted.reason))
             equal, reason = same(gold, predicted)
             if not equal:
@@ -335,6 +336,12 @@ def _stripped(sql: str) -> str:
 def _merged(text: str, strict: str) -> str:
     """The strict text for one that is the same but for its last semicolon and the space around it, else the text."""
     return strict if _stripped(text) == strict and not strict.endswith(";") else text
+
+
+def _returns_nothing(sql: str, result: Result) -> bool:
+    """Whether SQLite would take this for a statement that returns nothing and changes nothing."""
+    begins = result.error is Verdict.DENIED_WRITE and re.match(r"\s*(begin|savepoint)\b", sql, re.IGNORECASE)
+    return result.error is Verdict.EMPTY_PREDICTION or bool(begins)
 
 
 def _on(place: Place, number: int, reason: str) -> str:
