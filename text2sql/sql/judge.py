@@ -378,7 +378,7 @@ def _preview(result: Result | None, max_rows: int) -> dict[str, Any] | None:
     if result is None or result.error:
         return None
     rows = [[_shown(value) for value in row] for row in result.rows[:max_rows]]
-    return {"columns": list(result.columns), "rows": rows, "num_rows": len(result.rows)}
+    return {"columns": [_shown(name) for name in result.columns], "rows": rows, "num_rows": len(result.rows)}
 
 
 def _shown(value: Any) -> Any:
