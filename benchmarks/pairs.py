@@ -735,7 +735,7 @@ def _sources(select: exp.Select) -> list[tuple[str, str]]:
     return [(table.alias_or_name, table.name) for table in tables]
 
 
-def _some_column(draft: Draft, select: exp.Select) -> exp.Expression | None:
+def _some_column(draft: Draft, select: exp.Select) -> exp.Expr | None:
     """A column of what a SELECT reads from, with a prefix where it reads from several tables."""
     sources = _sources(select)
     known = {name.lower(): columns for name, columns in draft.database.tables.items()}
@@ -876,7 +876,7 @@ def _join_as_subquery(draft: Draft, tree: exp.Query) -> None:
         return
     table = joins[0].this
     left, right = condition.left, condition.right
-    if left.table == table.alias_or_name:
+    if isinstance(left, exp.Column) and left.table == table.alias_or_name:
         left, right = right, left
     select.set("joins", [])
     if draft.rng.random() < 0.6:
@@ -975,7 +975,7 @@ def _drop_group(draft: Draft, tree: exp.Query) -> None:
             clause.pop()
 
 
-def _drop_set_operation(draft: Draft, tree: exp.Query) -> exp.Expression:
+def _drop_set_operation(draft: Draft, tree: exp.Query) -> exp.Expr:
     return draft.rng.choice([tree.left, tree.right]) if isinstance(tree, exp.SetOperation) else tree
 
 
@@ -1011,7 +1011,7 @@ def _same(draft: Draft, tree: exp.Query) -> None:
     """Only written anew: letter case of functions, spaces."""
 
 
-TREES: dict[str, Callable[[Draft, exp.Query], exp.Expression | None]] = {
+TREES: dict[str, Callable[[Draft, exp.Query], exp.Expr | None]] = {
     "rewritten": _same,
     "column added": _add_column,
     "column dropped": _drop_column,
@@ -1046,7 +1046,7 @@ TREES: dict[str, Callable[[Draft, exp.Query], exp.Expression | None]] = {
 }
 
 
-def _text_of(tree: exp.Expression) -> str:
+def _text_of(tree: exp.Expr) -> str:
     """SQL in Spider's own spelling where sqlglot has another: != and x NOT IN, and no ON TRUE."""
     sql = tree.sql(dialect="sqlite").replace("<>", "!=").replace(" ON TRUE", "")
     return re.sub(r"\bNOT ([\w.]+) (IN|LIKE|BETWEEN)\b", r"\1 NOT \2", sql)
@@ -1120,7 +1120,8 @@ def _constants(draft: Draft) -> str:
     rows = draft.database.rows(draft.gold) or []
     if not 0 < len(rows) <= 8:
         return ""
-    change = draft.rng.choice([str, str, lambda text: f"'{text}'", lambda text: f"{text}.0"])
+    changes: list[Callable[[str], str]] = [str, str, lambda text: f"'{text}'", lambda text: f"{text}.0"]
+    change = draft.rng.choice(changes)
 
     def literal(value: object) -> str:
         if isinstance(value, str):

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cache as remembered
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from pairs import DESTRUCTIVE, EXTREME, EXTREME_DATABASE, Pair, generate
 from reference import SETTINGS, Answer, Answers, Task, answers, build_suite, copy_databases, damage
@@ -48,7 +49,7 @@ def read_sources(spider: Path, reference: Path, count: int, seed: int) -> Source
         "generated": list(generate(spider, count, seed)),
         "dev gold as prediction": [Pair(row["db_id"], row["query"], row["query"], "dev") for row in dev],
         "evaluation_examples": _examples(reference / "evaluation_examples", spider),
-        "extreme": [Pair(EXTREME_DATABASE, *pair[:2], kind) for kind, pair in EXTREME.items()],
+        "extreme": [Pair(EXTREME_DATABASE, pair[0], pair[1], kind) for kind, pair in EXTREME.items()],
     }
 
 
@@ -261,7 +262,12 @@ def main() -> int:
 
 
 def _line(one: Comparison) -> str:
-    shown = {"setting": one.setting, "source": one.source, "kind": one.pair.kind, "db_id": one.pair.db_id}
+    shown: dict[str, Any] = {
+        "setting": one.setting,
+        "source": one.source,
+        "kind": one.pair.kind,
+        "db_id": one.pair.db_id,
+    }
     shown |= {"differs": one.differences, "gold": one.pair.gold, "prediction": one.pair.prediction}
     theirs = {**vars(one.answer), "parts": list(one.answer.parts.values())}
     return json.dumps({**shown, "reference": theirs, "ours": vars(one.ours)}, ensure_ascii=False)

@@ -267,7 +267,7 @@ def _serve(
     if working_directory:
         os.chdir(working_directory)
     try:
-        import evaluation  # type: ignore[import-not-found]
+        import evaluation
 
         evaluation.get_sql(evaluation.Schema({"t": []}), "SELECT * FROM t")
         foreign_keys = evaluation.build_foreign_key_map_from_json(str(tables))
@@ -290,7 +290,7 @@ def _evaluate(evaluation: Any, task: Task, foreign_keys: dict, databases: dict[b
     prediction.write_text(f"{task.prediction}\n", encoding="utf-8")
     printed: list[dict] = []
     judged: list[tuple[Any, dict]] = []
-    theirs = evaluation.Evaluator
+    theirs: Any = evaluation.Evaluator
 
     class Recorder(theirs):
         def eval_exact_match(self, pred: dict, label: dict) -> Any:

@@ -38,7 +38,7 @@ callbacks   | example runs tracking config prompts scorer sql generation | trans
 training    | example runs tracking hub config prompts data report model callbacks | torch transformers trl datasets huggingface_hub |
 scoring     | example sql runs hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation model generation
 train.py    | config prompts data commandline                | hydra omegaconf                      | training
-evaluate.py | commandline scoring                            | hydra omegaconf                      |
+evaluate.py | commandline                                    | hydra omegaconf                      | scoring
 """
 ROWS = {
     module.strip(): tuple(set(cell.split()) for cell in cells)

@@ -11,11 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from text2sql.example import Example, Schema, Score, Verdict
+from text2sql.example import Example, Score, Verdict
 from text2sql.predictions import read_predictions, write_predictions  # noqa: F401  # offered here as well
 from text2sql.scorer import Scorer
 from text2sql.sql import exact_match, official, spider_parser
 from text2sql.sql.database import open_readonly
+from text2sql.sql.spider_parser import Query
 from text2sql.sql.spider_words import Unparsable
 
 GROUPS = ("easy", "medium", "hard", "extra", "unparsed")
@@ -67,37 +68,52 @@ def grade(example: Example, prediction: str) -> tuple[str, exact_match.Match | N
 
     Hardness of such a gold is read from its text by sqlglot. The rules need the tables of the example's database.
     """
-    tables, foreign_keys = _official_schema(example.database, example.db_id, example.schema)
-    try:
-        gold = spider_parser.parse(example.sql, tables)
-    except Unparsable:
+    gold, predicted = _parsed(example, example.sql), _parsed(example, official.without_value_words(prediction))
+    if gold is None:
         return _hardness_from_text(example.sql), None
+    return exact_match.hardness(gold), exact_match.compare(gold, predicted, _foreign_keys(example))
+
+
+def _parsed(example: Example, sql: str) -> Query | None:
+    """The query as the official evaluator reads it, None where it cannot."""
+    if example.database:
+        return _parsed_for_file(example.database, sql)
+    names = {table.name.lower(): [column.name.lower() for column in table.columns] for table in example.schema.tables}
+    return _parsed_for(names, sql)
+
+
+@lru_cache(maxsize=4096)
+def _parsed_for_file(database: str, sql: str) -> Query | None:
+    return _parsed_for(_tables(database), sql)
+
+
+def _parsed_for(tables: dict[str, list[str]], sql: str) -> Query | None:
     try:
-        predicted = spider_parser.parse(official.without_value_words(prediction), tables)
+        return spider_parser.parse(sql, tables)
     except Unparsable:
-        predicted = None
-    return exact_match.hardness(gold), exact_match.compare(gold, predicted, foreign_keys)
+        return None
 
 
 @lru_cache(maxsize=256)
-def _official_schema(database: str, db_id: str, schema: Schema) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """The tables as the official evaluator knows them, and its classes of columns that foreign keys make equal.
-
-    It takes the keys from the tables.json of Spider's layout; without one they come from the database itself.
-    """
-    if not database:
-        names = {table.name.lower(): [column.name.lower() for column in table.columns] for table in schema.tables}
-        return names, exact_match.foreign_key_classes_of(schema)
+def _tables(database: str) -> dict[str, list[str]]:
     with closing(open_readonly(database)) as connection:
-        tables = spider_parser.read_tables(connection)
-    path = Path(database).parent.parent.parent / "tables.json"
-    entry = _tables_json(path).get(db_id) if path.is_file() else None
-    return tables, exact_match.foreign_key_classes(entry) if entry else exact_match.foreign_key_classes_of(schema)
+        return spider_parser.read_tables(connection)
+
+
+def _foreign_keys(example: Example) -> dict[str, str]:
+    """Which columns count as one: by the tables.json of Spider's layout, as officially, else by the database's keys."""
+    path = Path(example.database).parent.parent.parent / "tables.json"
+    entry = _tables_json(path).get(example.db_id) if example.database else None
+    return entry or exact_match.foreign_key_classes_of(example.schema)
 
 
 @lru_cache(maxsize=4)
-def _tables_json(path: Path) -> dict[str, Any]:
-    return {entry["db_id"]: entry for entry in json.loads(path.read_text(encoding="utf-8"))}
+def _tables_json(path: Path) -> dict[str, dict[str, str]]:
+    """The classes of columns of every database in the file; none if there is no file."""
+    if not path.is_file():
+        return {}
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    return {entry["db_id"]: exact_match.foreign_key_classes(entry) for entry in entries}
 
 
 def _hardness_from_text(sql: str) -> str:
