@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,13 @@ class Scorer:
     def close(self) -> None:
         self._judge.close()
 
-    def check(self, examples: Iterable[Example]) -> None:
+    def start(self, num_pairs: int) -> None:
+        """Start the processes that so many pairs will need, to have them ready when the pairs are."""
+        self._judge.start(num_pairs)
+
+    def check(self, examples: Sequence[Example]) -> None:
         """ValueError or FileNotFoundError, as score_all would raise it, for a database that is missing or damaged."""
+        self.start(len(examples))
         places = _Places(self._hashes, self._neighbours)
         for example in examples:
             places.of(example)
@@ -64,6 +69,8 @@ class Scorer:
         not run, or a context that does not build, is a GOLD_ERROR. Raises ValueError for an example without a database
         and for a file that is none, before anything is scored.
         """
+        pairs = list(pairs)
+        self.start(len(pairs))
         places = _Places(self._hashes, self._neighbours)
         tasks = [Task(example.sql, prediction, *places.of(example)) for example, prediction in pairs]
         return (_score(outcome) for outcome in self._judge.judge(tasks))
@@ -74,6 +81,9 @@ class _InProcess:
 
     def __init__(self, limits: Limits, rules: Rules) -> None:
         self._judge = Judge(limits, rules)
+
+    def start(self, num_tasks: int) -> None:
+        pass
 
     def judge(self, tasks: Iterable[Task]) -> Iterator[dict[str, Any]]:
         return map(self._judge.judge, tasks)

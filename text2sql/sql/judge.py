@@ -22,7 +22,7 @@ from text2sql.sql.execute import OVER_A_LIMIT, Limits, Reader, Result
 
 __all__ = ["GOLD", "OURS", "PREDICTION", "Judge", "Limits", "Place", "Rules", "Task"]
 
-OPEN_DATABASES = 64
+OPEN_DATABASES = 256
 KEPT_GOLD_CELLS = 500_000
 MAX_PLUGGED = 10_000
 PREVIEW_CHARACTERS = 200

@@ -36,6 +36,12 @@ class Pool:
         assert workers > 0
         self.limits, self.rules, self.num_workers = limits, rules, workers
         self._workers: list[_Worker] = []
+        self._homes: dict[str, int] = {}
+
+    def start(self, num_tasks: int) -> None:
+        """Start as many processes as so many tasks keep busy: they are ready sooner while the tasks are put together."""
+        while len(self._workers) < min(self.num_workers, num_tasks):
+            self._workers.append(_Worker(self.limits, self.rules))
 
     def close(self) -> None:
         while self._workers:
@@ -48,10 +54,12 @@ class Pool:
         """
         if not tasks:
             return
-        run = _Run(tasks, _batches(len(tasks), self.num_workers))
-        while len(self._workers) < min(self.num_workers, len(run.waiting)):
-            self._workers.append(_Worker(self.limits, self.rules))
-        threads = [threading.Thread(target=run.serve, args=(worker,), daemon=True) for worker in self._workers]
+        self.start(len(tasks))
+        run = _Run(tasks, self._shares(tasks))
+        threads = [
+            threading.Thread(target=run.serve, args=(number, worker), daemon=True)
+            for number, worker in enumerate(self._workers)
+        ]
         for thread in threads:
             thread.start()
         try:
@@ -67,18 +75,36 @@ class Pool:
             for worker in self._workers:
                 worker.forget()
 
+    def _shares(self, tasks: Sequence[Task]) -> list[deque[range]]:
+        """Batches for each worker. A database stays with the one that has it open and knows its golds."""
+        shares: list[deque[range]] = [deque() for _ in self._workers]
+        sizes = [0] * len(shares)
+        for batch in _batches(tasks, len(shares)):
+            path = tasks[batch.start].places[0].path
+            share = self._homes.get(path, sizes.index(min(sizes)))
+            if path:  # a script of its own has no second question
+                self._homes[path] = share
+            shares[share].append(batch)
+            sizes[share] += len(batch)
+        return shares
 
-def _batches(num_tasks: int, num_workers: int) -> deque[range]:
-    """Neighbours in a data set share a database, so batches are runs of them: few, but enough to keep all workers busy."""
-    size = max(1, min(BATCH, -(-num_tasks // (num_workers * BATCHES_PER_WORKER))))
-    return deque(range(start, min(start + size, num_tasks)) for start in range(0, num_tasks, size))
+
+def _batches(tasks: Sequence[Task], num_workers: int) -> Iterator[range]:
+    """Runs of tasks on one file, or on scripts, that follow each other."""
+    longest = max(1, min(BATCH, -(-len(tasks) // (num_workers * BATCHES_PER_WORKER))))
+    start = 0
+    for number in range(1, len(tasks) + 1):
+        ends = number == len(tasks) or tasks[number].places[0].path != tasks[start].places[0].path
+        if ends or number - start == longest:
+            yield range(start, number)
+            start = number
 
 
 class _Run:
     """One call of Pool.judge: what waits, what is done, and the first failure, shared by the workers' threads."""
 
-    def __init__(self, tasks: Sequence[Task], waiting: deque[range]) -> None:
-        self.tasks, self.waiting = tasks, waiting
+    def __init__(self, tasks: Sequence[Task], shares: list[deque[range]]) -> None:
+        self.tasks, self.shares = tasks, shares
         self.done: dict[int, dict[str, Any]] = {}
         self.failure: Exception | None = None
         self.changed = threading.Condition()
@@ -94,21 +120,27 @@ class _Run:
 
     def stop(self) -> None:
         with self.changed:
-            self.waiting.clear()
+            for share in self.shares:
+                share.clear()
 
-    def serve(self, worker: _Worker) -> None:
-        """One worker's thread: batch after batch until none waits."""
+    def serve(self, number: int, worker: _Worker) -> None:
+        """One worker's thread: batch after batch of its share, then of what others have not begun."""
         try:
-            for first, outcomes in worker.serve(self.tasks, iter(self._next, None)):
+            for first, outcomes in worker.serve(self.tasks, iter(lambda: self._next(number), None)):
                 self._put(first, outcomes)
         except Exception as error:  # handed to the caller's thread, which raises it
             with self.changed:
                 self.failure = self.failure or error
                 self.changed.notify_all()
 
-    def _next(self) -> range | None:
+    def _next(self, number: int) -> range | None:
         with self.changed:
-            return self.waiting.popleft() if self.waiting and self.failure is None else None
+            if self.failure is not None:
+                return None
+            if self.shares[number]:
+                return self.shares[number].popleft()
+            longest = max(self.shares, key=len)
+            return longest.pop() if longest else None
 
     def _put(self, first: int, outcomes: list[dict[str, Any]]) -> None:
         for one in outcomes:
@@ -144,6 +176,7 @@ class _Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._room = 0
         self._ended = False
+        self._start()
 
     def serve(self, tasks: Sequence[Task], batches: Iterator[range]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         """(number of the first task, outcomes) in parts, batch after batch; the next one is sent while one is judged."""
