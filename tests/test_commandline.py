@@ -156,6 +156,20 @@ def test_a_mistake_is_explained_by_what_there_is(primary, overrides, words):
 # Which errors are a user's mistake.
 
 
+BEGUN = "train.py: composing the config\n"
+
+
+def test_a_command_says_at_once_that_it_has_begun(readable, capsys):
+    with readable():
+        assert capsys.readouterr().err == BEGUN
+
+
+def test_a_request_for_help_is_answered_and_nothing_else(readable, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
+    with readable():
+        assert capsys.readouterr().err == ""
+
+
 @pytest.fixture
 def readable(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "phase=2"])
@@ -171,7 +185,7 @@ def test_a_value_that_our_package_refuses_is_a_mistake(readable, capsys):
     with pytest.raises(SystemExit) as ended, readable():
         broken({})
     assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith("error: the config has no value for ")
+    assert capsys.readouterr().err.startswith(f"{BEGUN}error: the config has no value for ")
 
 
 @pytest.mark.parametrize(
@@ -181,7 +195,7 @@ def test_files_and_configs_are_a_mistake_wherever_they_fail(readable, capsys, er
     with pytest.raises(SystemExit) as ended, readable():
         raise error
     assert ended.value.code == 2
-    assert capsys.readouterr().err == f"error: {error}\n"
+    assert capsys.readouterr().err == f"{BEGUN}error: {error}\n"
 
 
 @pytest.mark.parametrize(

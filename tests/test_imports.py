@@ -29,7 +29,7 @@ data        | cache config example sql                       | sqlglot          
 predictions | example                                        |                                      |
 scorer      | example sql                                    |                                      |
 evaluation  | example sql predictions scorer                 |                                      | tqdm
-report      | runs                                           |                                      | matplotlib
+report      | sql runs                                       |                                      | matplotlib
 comparison  | example runs                                   |                                      | numpy scipy omegaconf
 cli         | runs evaluation comparison                     |                                      |
 model       | config tiny smollm2                            | torch peft transformers huggingface_hub |

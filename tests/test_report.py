@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from text2sql import report
 from text2sql.example import Verdict
 from text2sql.report import page, words
-from text2sql.sql import diagnose
 
 TRAINING = [{"step": 1, "epoch": 0.5, "loss": 2.0}, {"step": 2, "epoch": 1.0, "loss": 1.0}]
 VALIDATION = [{"step": 2, "epoch": 1.0, "eval_loss": 1.5}]
@@ -281,9 +280,8 @@ def test_a_page_is_little_larger_than_its_files_and_written_in_a_moment(tmp_path
     assert size < (run / "predictions.jsonl").stat().st_size + 150_000
 
 
-def test_every_verdict_and_every_diagnosis_is_explained():
+def test_every_verdict_is_explained():
     assert set(words.VERDICTS) == {verdict.value for verdict in Verdict}
-    assert set(words.DIAGNOSES) == set(diagnose.KINDS)
 
 
 def luminance(colour):

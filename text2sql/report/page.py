@@ -20,6 +20,7 @@ from typing import Any
 
 from text2sql import runs
 from text2sql.report import words
+from text2sql.sql.kinds import KINDS
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = "elements sql losses summary repeat detail examples list samples page".split()
@@ -66,7 +67,7 @@ def content(run: Path) -> dict[str, Any]:
         "losses": _losses(run, stamp),
         "samples": runs.read_jsonl(run / "samples.jsonl"),
         "prompts_left_out": bool(left_out),
-        "words": {"verdicts": words.VERDICTS, "diagnoses": words.DIAGNOSES},
+        "words": {"verdicts": words.VERDICTS, "diagnoses": KINDS},
     }
     return {**_plain(value), "examples": [_plain(_example(row, left_out)) for row in rows]}
 

@@ -11,37 +11,8 @@ from dataclasses import dataclass
 from text2sql.example import Schema, Verdict
 from text2sql.sql import clauses, names
 from text2sql.sql.clauses import Finding
+from text2sql.sql.kinds import KINDS as KINDS
 from text2sql.sql.names import Unknown
-
-KINDS = {
-    "empty": "no SQL at all",
-    "not_a_query": "prose, more than one statement, or one that does more than read",
-    "unparsable": "SQLite or the parser does not take it as SQL",
-    "too_costly": "stopped by the limit on steps, time or rows",
-    names.NO_TABLE: "a table that the database does not have",
-    names.NO_COLUMN: "a column that no table of the database has",
-    names.OTHER_TABLE: "a real column, but of a table that is not joined",
-    names.OTHER_ALIAS: "a column of a joined table, read through the alias of another or of none",
-    names.AMBIGUOUS: "a column of several joined tables, without saying of which",
-    "wrong_function": "a function that SQLite does not have, or not in this use",
-    "wrong_set_operation": "UNION, INTERSECT or EXCEPT missing, too much, or another one",
-    "wrong_nesting": "a subquery where the gold has none, or the reverse",
-    "wrong_join": "other tables, or the same ones joined on other columns or by another kind of join",
-    "missing_join": "a table of the gold is missing",
-    "extra_join": "a table that the gold does without",
-    "wrong_aggregate": "another aggregate function, one too many or one too few",
-    "wrong_projection": "other columns, too many or too few",
-    "wrong_filter": "another condition, one too many or one too few",
-    "wrong_filter_value": "the right condition with another value",
-    "wrong_grouping": "another GROUP BY",
-    "wrong_having": "another HAVING",
-    "wrong_order": "another ORDER BY",
-    "wrong_limit": "another LIMIT or OFFSET",
-    "extra_distinct": "DISTINCT, or GROUP BY to the same end, where the gold has none",
-    "missing_distinct": "no DISTINCT, nor GROUP BY to the same end, where the gold has one",
-    "unclassified": "the same form by these rules, and yet another result",
-}
-"""Every kind of error, the most telling first, with a line on each."""
 
 COMPILED = {Verdict.MISMATCH, Verdict.STEP_BUDGET, Verdict.TIMEOUT, Verdict.TOO_MANY_ROWS, Verdict.MULTIPLE_STATEMENTS}
 """Verdicts after which every name is known to exist, if only as that of a view, which no Schema holds."""

@@ -1,0 +1,31 @@
+"""The kinds of error that a diagnosis can name, with a line on each, for whoever shows them."""
+
+KINDS = {
+    "empty": "no SQL at all",
+    "not_a_query": "prose, more than one statement, or one that does more than read",
+    "unparsable": "SQLite or the parser does not take it as SQL",
+    "too_costly": "stopped by the limit on steps, time or rows",
+    "hallucinated_table": "a table that the database does not have",
+    "hallucinated_column": "a column that no table of the database has",
+    "column_of_other_table": "a real column, but of a table that is not joined",
+    "column_of_other_alias": "a column of a joined table, read through the alias of another or of none",
+    "ambiguous_column": "a column of several joined tables, without saying of which",
+    "wrong_function": "a function that SQLite does not have, or not in this use",
+    "wrong_set_operation": "UNION, INTERSECT or EXCEPT missing, too much, or another one",
+    "wrong_nesting": "a subquery where the gold has none, or the reverse",
+    "wrong_join": "other tables, or the same ones joined on other columns or by another kind of join",
+    "missing_join": "a table of the gold is missing",
+    "extra_join": "a table that the gold does without",
+    "wrong_aggregate": "another aggregate function, one too many or one too few",
+    "wrong_projection": "other columns, too many or too few",
+    "wrong_filter": "another condition, one too many or one too few",
+    "wrong_filter_value": "the right condition with another value",
+    "wrong_grouping": "another GROUP BY",
+    "wrong_having": "another HAVING",
+    "wrong_order": "another ORDER BY",
+    "wrong_limit": "another LIMIT or OFFSET",
+    "extra_distinct": "DISTINCT, or GROUP BY to the same end, where the gold has none",
+    "missing_distinct": "no DISTINCT, nor GROUP BY to the same end, where the gold has one",
+    "unclassified": "the same form by these rules, and yet another result",
+}
+"""Every kind of error, the most telling first, with a line on each."""
