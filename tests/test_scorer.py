@@ -148,12 +148,11 @@ def test_a_file_that_is_no_sound_database_is_named_before_anything_is_scored(sco
     assert ran == []
 
 
-def test_no_process_starts_for_a_file_that_is_no_database(path):
+def test_the_processes_that_wait_end_although_a_file_is_no_database(path):
     path.write_bytes(b"")
-    with Scorer(LIMITS, workers=2) as scorer:
-        with pytest.raises(ValueError, match=r"pets\.sqlite"):
-            scorer.score_all([(example(path), "SELECT 1")])
-        assert children() == []
+    with Scorer(LIMITS, workers=2) as scorer, pytest.raises(ValueError, match=r"pets\.sqlite"):
+        scorer.score_all([(example(path), "SELECT 1")])
+    assert children() == []
 
 
 def test_a_database_that_breaks_later_is_named(scorer, path):

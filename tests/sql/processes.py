@@ -1,4 +1,4 @@
-"""What the kernel tells of this process's children, for tests of the workers."""
+"""What the kernel tells of the workers that this process has started."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ from pathlib import Path
 
 
 def children(of: int | str = "self") -> list[int]:
-    """The process ids of the running children of a process."""
+    """The process ids of the running workers of a process; other tests may have left children of another kind."""
     found = []
     for file in Path(f"/proc/{of}/task").glob("*/children"):
         try:
             found += [int(pid) for pid in file.read_text().split()]
         except OSError:  # the thread has ended
             continue
-    return [pid for pid in found if is_running(pid)]
+    return [pid for pid in found if is_running(pid) and is_worker(pid)]
+
+
+def is_worker(pid: int) -> bool:
+    """Whether the process was started to judge. Between fork and exec it still has its parent's command line."""
+    try:
+        return b"text2sql.sql.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def is_running(pid: int) -> bool:

@@ -395,7 +395,7 @@ def test_tables_of_the_same_regularity_are_told_apart(gold, predicted):
 
 
 def test_colours_that_coincide_by_chance_change_no_verdict(monkeypatch):
-    full = compare.crc32
+    full = permutation.crc32
     monkeypatch.setattr(permutation, "crc32", lambda *arguments: full(*arguments) & 0b111100)
     monkeypatch.setattr(compare, "FEW_PERMUTATIONS", 0)
     for seed in range(200):
