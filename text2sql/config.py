@@ -268,15 +268,6 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
             f"trainer.max_length={trainer.max_length} leaves no room for a prompt beside "
             f"prompt.max_sql_tokens={config.prompt.max_sql_tokens}; raise the first or lower the second",
         ),
-        (config.eval.neighbours < 0, f"eval.neighbours={config.eval.neighbours} must not be negative"),
-        (
-            config.eval.neighbours > 0 and config.eval.rules is Rules.official,
-            "eval.neighbours needs eval=strict: the official evaluator knows no databases derived from others",
-        ),
-        (
-            (config.eval.keep_distinct or config.eval.plug_value) and config.eval.rules is Rules.strict,
-            "eval.keep_distinct and eval.plug_value are options of the official evaluator; choose eval=official",
-        ),
         (
             config.phase.number > 1 and config.adapter is None,
             f"phase={config.phase.number} continues an adapter and adapter=null names none; use adapter=auto, a folder "
@@ -286,7 +277,22 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
             config.hub.push_to_hub and not config.hub.hub_model_id,
             "hub=push needs hub.hub_model_id=USER/NAME to push checkpoints to",
         ),
-        (config.eval.split not in ("test", "validation"), f"eval.split={config.eval.split} must be test or validation"),
+        *_eval_rules(config.eval),
+    ]
+
+
+def _eval_rules(config: Eval) -> list[tuple[bool, str]]:
+    return [
+        (config.neighbours < 0, f"eval.neighbours={config.neighbours} must not be negative"),
+        (
+            config.neighbours > 0 and config.rules is Rules.official,
+            "eval.neighbours needs eval=strict: the official evaluator knows no databases derived from others",
+        ),
+        (
+            (config.keep_distinct or config.plug_value) and config.rules is Rules.strict,
+            "eval.keep_distinct and eval.plug_value are options of the official evaluator; choose eval=official",
+        ),
+        (config.split not in ("test", "validation"), f"eval.split={config.split} must be test or validation"),
     ]
 
 

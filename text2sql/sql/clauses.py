@@ -214,6 +214,7 @@ class View:
         return [self.form(node) for node in nodes]
 
     def form(self, node: exp.Expr) -> Form:
+        """The normal form of one expression, in which a subquery is only said to be there."""
         if isinstance(node, exp.Query):
             return Form.of("(subquery)")
         if isinstance(node, (exp.Paren, exp.Alias)):

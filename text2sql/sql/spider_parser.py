@@ -124,6 +124,7 @@ class _Reader:
         self.depth = 0
 
     def query(self) -> Query:
+        """A query with all that set operations join to it, read without going deeper for each of them."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise Unparsable(f"more than {MAX_DEPTH} queries inside one another")

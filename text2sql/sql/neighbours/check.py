@@ -25,6 +25,7 @@ class Check:
 
 
 def check_golds(connection: sqlite3.Connection, golds: list[Gold]) -> Check:
+    """Run every gold on a neighbour: which of them return rows, which the data alone decide, and which fails."""
     results: list[list[tuple[Any, ...]]] = []
     for gold in golds:
         try:

@@ -66,6 +66,7 @@ class Draft:
         self._keys: dict[tuple[str, int], _Keys] = {}
 
     def derive(self) -> Rows:
+        """The rows of the neighbour, table by table, changed by the seed in every way that the schema allows."""
         for table in self.tables:
             if table.rows:
                 self.drop(table)
