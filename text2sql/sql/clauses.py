@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,25 +17,12 @@ from sqlglot import expressions as exp
 
 from text2sql.example import Schema
 from text2sql.sql import names
+from text2sql.sql.forms import Form, View, built, parts, readable
 from text2sql.sql.names import INVENTED, Reading
 
 CACHED_GOLDS = 1_024
 
 AGGREGATE = re.compile(r"\b(?:count|sum|avg|min|max|total|group_?concat)\((?:distinct)?")
-_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
-_SYMBOLS: dict[type[exp.Expr], str] = {
-    exp.EQ: "=",
-    exp.NEQ: "<>",
-    exp.GT: ">",
-    exp.GTE: ">=",
-    exp.LT: "<",
-    exp.LTE: "<=",
-}
-_WORDS: dict[type[exp.Expr], str] = {
-    exp.Like: "like", exp.Glob: "glob", exp.In: "in", exp.Is: "is", exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/",
-}  # fmt: skip
-_FLIPPED = {"=": "=", "<>": "<>", ">": "<", ">=": "<=", "<": ">", "<=": ">="}
-_OPPOSITE = {"=": "<>", "<>": "=", ">": "<=", ">=": "<", "<": ">=", "<=": ">"}
 
 
 class Finding(NamedTuple):
@@ -48,19 +34,6 @@ class Pair(NamedTuple):
     gold: Reading
     predicted: Reading
     schema: Schema
-
-
-@dataclass(frozen=True, order=True)
-class Form:
-    """The normal form of an expression: with "value" for each literal, in full, and in full with the columns as written."""
-
-    masked: str
-    plain: str
-    shown: str = field(compare=False)
-
-    @classmethod
-    def of(cls, text: str) -> Form:
-        return cls(text, text, text)
 
 
 _read_gold = lru_cache(maxsize=CACHED_GOLDS)(names.read)
@@ -137,8 +110,8 @@ class Joined:
         self.conditions: list[exp.Expr] = []
         self.exists = True  # whether all the columns that ON makes equal exist
         labels = {source.label for source in scope.sources}
-        on = [part for join in scope.joins for part in _parts(join.args.get("on"), exp.And)]
-        where = list(_parts(select.args.get("where"), exp.And))
+        on = [part for join in scope.joins for part in parts(join.args.get("on"), exp.And)]
+        where = list(parts(select.args.get("where"), exp.And))
         for condition, is_on in [*((part, True) for part in on), *((part, False) for part in where)]:
             pair = _equality(condition, reading)
             tables = {column.rpartition(".")[0] for column in pair}
@@ -157,19 +130,6 @@ def _equality(condition: exp.Expr, reading: Reading) -> tuple[str, ...]:
     sides = [reading.names.get(id(side)) for side in (condition.left, condition.right)]
     columns = tuple(side for side in sides if isinstance(side, str))
     return columns if len(columns) == 2 else ()
-
-
-def _parts(node: exp.Expr | None, connector: type[exp.Connector]) -> Iterator[exp.Expr]:
-    """The conditions that AND (or OR) connects, brackets undone."""
-    stack = [node]
-    while stack:
-        part = stack.pop()
-        if isinstance(part, (exp.Where, exp.Having, exp.Paren)):
-            stack.append(part.this)
-        elif isinstance(part, connector):
-            stack += [part.right, part.left]
-        elif part is not None:
-            yield part
 
 
 def _equal_columns(pairs: Iterable[tuple[str, ...]]) -> dict[str, str]:
@@ -198,124 +158,6 @@ def _intended(pair: Pair, same: Mapping[str, str]) -> dict[str, str]:
     return meant
 
 
-class View:
-    """A reading in which columns of `same` are the ones that they are mapped to, and those of `keys` are never NULL."""
-
-    def __init__(self, reading: Reading, same: Mapping[str, str], keys: Collection[str]) -> None:
-        self.names = reading.names
-        self.same = same
-        self.keys = keys
-
-    def named(self, column: str) -> Form:
-        name = self.same.get(column, column)
-        return Form(name, name, _readable(column))
-
-    def forms(self, nodes: Iterable[exp.Expr]) -> list[Form]:
-        return [self.form(node) for node in nodes]
-
-    def form(self, node: exp.Expr) -> Form:
-        """The normal form of one expression, in which a subquery is only said to be there."""
-        if isinstance(node, exp.Query):
-            return Form.of("(subquery)")
-        if isinstance(node, (exp.Paren, exp.Alias)):
-            return self.form(node.this)
-        if isinstance(node, exp.Column):
-            return self._column(node)
-        if isinstance(node, (exp.Literal, exp.Boolean)) or (isinstance(node, exp.Neg) and node.is_number):
-            return Form("value", _value(node), _value(node))
-        if isinstance(node, exp.Not):
-            return self._not(node.this.unnest())
-        if isinstance(node, exp.Connector):
-            return _connected(node.key, self.forms(_parts(node, type(node))))
-        if isinstance(node, exp.Between):
-            return _connected("and", self._between(node))
-        if isinstance(node, exp.In) and node.expressions:
-            return _connected("or", self._each(node, "="))
-        if type(node) in _SYMBOLS:
-            return _comparison(_SYMBOLS[type(node)], self.form(node.this), self.form(node.expression))
-        return self._call(node)
-
-    def conjuncts(self, node: exp.Expr) -> list[Form]:
-        """The forms of a condition that is itself several connected by AND."""
-        if isinstance(node, exp.Between):
-            return self._between(node)
-        if isinstance(node, exp.Not) and isinstance(node.this.unnest(), exp.In) and node.this.unnest().expressions:
-            return self._each(node.this.unnest(), "<>")
-        return [self.form(node)]
-
-    def _between(self, node: exp.Between, symbols: tuple[str, str] = (">=", "<=")) -> list[Form]:
-        bounds = (self.form(node.args["low"]), self.form(node.args["high"]))
-        return [_comparison(symbol, self.form(node.this), bound) for symbol, bound in zip(symbols, bounds)]
-
-    def _column(self, node: exp.Column) -> Form:
-        name = self.names.get(id(node), node.name.lower())
-        if not isinstance(name, str):
-            return self.form(name)
-        return self.named(name)
-
-    def _each(self, node: exp.In, symbol: str) -> list[Form]:
-        return [_comparison(symbol, self.form(node.this), value) for value in self.forms(node.expressions)]
-
-    def _not(self, node: exp.Expr) -> Form:
-        if isinstance(node, exp.Not):
-            return self.form(node.this)
-        if isinstance(node, exp.Between):
-            return _connected("or", self._between(node, ("<", ">")))
-        if isinstance(node, exp.In) and node.expressions:
-            return _connected("and", self._each(node, "<>"))
-        if type(node) in _SYMBOLS:
-            return _comparison(_OPPOSITE[_SYMBOLS[type(node)]], self.form(node.this), self.form(node.expression))
-        return _built("not {}".format, [self.form(node)])
-
-    def _call(self, node: exp.Expr) -> Form:
-        """A function, an operator, or what has no parts."""
-        name = node.name.lower() if isinstance(node, exp.Anonymous) else node.key
-        if isinstance(node, exp.Count) and (
-            isinstance(node.this, (exp.Star, exp.Literal)) or self.names.get(id(node.this)) in self.keys
-        ):
-            return Form.of("count(*)")
-        parts = self.forms(node.iter_expressions())
-        if not parts:
-            return Form.of(node.sql("sqlite").lower())
-        if isinstance(node, (exp.Add, exp.Mul)):
-            parts.sort()
-        if isinstance(node, exp.Distinct):
-            return _built(lambda *texts: f"distinct {', '.join(texts)}", parts)
-        negation = "not " if node.args.get("negate") else ""
-        if type(node) in _WORDS and len(parts) == 2:
-            return _built(f"{negation}{{}} {_WORDS[type(node)]} {{}}".format, parts)
-        return _built(lambda *texts: f"{negation}{name}({', '.join(texts)})", parts)
-
-
-def _built(build: Callable[..., str], forms: Sequence[Form]) -> Form:
-    texts = zip(*((form.masked, form.plain, form.shown) for form in forms))
-    return Form(*(build(*each) for each in texts))
-
-
-def _connected(word: str, forms: list[Form]) -> Form:
-    if len(forms) == 1:
-        return forms[0]
-    return _built(lambda *texts: f"({f' {word} '.join(texts)})", sorted(forms))
-
-
-def _comparison(symbol: str, left: Form, right: Form) -> Form:
-    """A comparison with its value to the right; without one, the sides in a fixed order."""
-    fixed = [form.masked in ("value", "(subquery)") for form in (left, right)]
-    if fixed[0] > fixed[1] or (fixed[0] == fixed[1] and right < left):
-        left, right, symbol = right, left, _FLIPPED[symbol]
-    return _built(f"{{}} {symbol} {{}}".format, [left, right])
-
-
-def _value(node: exp.Expr) -> str:
-    """A literal as text; a number is the same in quotes and without, unless it begins with a zero as codes do."""
-    if isinstance(node, exp.Boolean):
-        return str(int(node.this))
-    text = f"-{node.name}" if isinstance(node, exp.Neg) else node.name
-    if _NUMBER.fullmatch(text):
-        return f"{float(text):.15g}"
-    return f"'{text}'" if node.is_string else text
-
-
 class Block:
     """One SELECT without what it joins, in normal form."""
 
@@ -326,7 +168,7 @@ class Block:
         self.distinct = select.args.get("distinct") is not None
         self.filters = _conditions(joined.conditions, view)
         self.grouping = view.forms(_referred(select.args.get("group"), select))
-        self.having = _conditions(_parts(select.args.get("having"), exp.And), view)
+        self.having = _conditions(parts(select.args.get("having"), exp.And), view)
         self.subqueries = list(_subqueries([*select.expressions, *joined.conditions, select.args.get("having")]))
         # GROUP BY all that is selected, with nothing aggregated, is a DISTINCT.
         if self.grouping and set(self.grouping) == set(self.projection) and not any(select.find_all(exp.AggFunc)):
@@ -387,7 +229,7 @@ def _tables(gold: Block, predicted: Block) -> list[Finding]:
     missing, extra = list(gold.tables - predicted.tables), list(predicted.tables - gold.tables)
     if any(label.startswith(INVENTED) for label in extra):
         return []
-    said = [names.listed(map(_readable, labels)) for labels in (missing, extra)]
+    said = [names.listed(map(readable, labels)) for labels in (missing, extra)]
     if missing and extra:
         return [Finding("wrong_join", f"reads {said[1]} instead of {said[0]}")]
     if missing:
@@ -399,7 +241,7 @@ def _tables(gold: Block, predicted: Block) -> list[Finding]:
         return [Finding("wrong_join", f"{outer[0]} join instead of {outer[1]}")]
     if predicted.joined.exists and _equal_columns(gold.joined.pairs) != _equal_columns(predicted.joined.pairs):
         keys = [
-            names.listed(_readable(" = ".join(sorted(each))) for each in block.joined.pairs)
+            names.listed(readable(" = ".join(sorted(each))) for each in block.joined.pairs)
             for block in (predicted, gold)
         ]
         return [Finding("wrong_join", f"joins on {keys[0] or 'nothing'} instead of {keys[1] or 'nothing'}")]
@@ -460,7 +302,7 @@ def _tail(gold: exp.Query, predicted: exp.Query, *views: View) -> list[Finding]:
         order = node.args.get("order")
         directions = [" desc" if term.args.get("desc") else "" for term in order.expressions] if order else []
         terms = view.forms(_referred(order, node))
-        orders.append([_built(f"{{}}{direction}".format, [term]) for term, direction in zip(terms, directions)])
+        orders.append([built(f"{{}}{direction}".format, [term]) for term, direction in zip(terms, directions)])
         limits.append(
             view.forms(node.args[clause].expression for clause in ("limit", "offset") if node.args.get(clause))
         )
@@ -486,8 +328,3 @@ def _sentence(verb: str, missing: list[Form], extra: list[Form]) -> str:
         return f"does not {verb} {said[0]}"
     first, space, rest = verb.partition(" ")
     return f"{first}s{space}{rest} {said[1]} " + (f"instead of {said[0]}" if missing else "as well")
-
-
-def _readable(name: str) -> str:
-    """A label or column in words."""
-    return name.removeprefix(INVENTED).replace("^", "outer ").replace("#", " no. ")
