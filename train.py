@@ -6,7 +6,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from text2sql import commandline, config, data, prompts
+from text2sql import commandline, config, data, launch, prompts
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -15,9 +15,7 @@ def main(cfg: DictConfig) -> float:
     settings = config.load(cfg)
     prompts.check_style(settings.prompt)
     data.check(settings.data)
-    from text2sql import training  # heavy imports only once the config is known to be good
-
-    return training.train(settings, HydraConfig.get().runtime.output_dir)
+    return launch.run(settings, HydraConfig.get().runtime.output_dir)
 
 
 if __name__ == "__main__":

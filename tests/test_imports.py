@@ -23,7 +23,8 @@ cache       |                                                |                  
 tiny        | cache                                          |                                      | torch transformers tokenizers
 smollm2     | cache                                          |                                      | torch transformers tokenizers gguf tqdm
 config      |                                                | hydra omegaconf                      |
-commandline | config                                         | hydra omegaconf                      |
+ranks       |                                                |                                      |
+commandline | config ranks                                   | hydra omegaconf                      |
 prompts     | config example                                 |                                      |
 data        | cache config example sql                       | sqlglot                              | datasets pyarrow tqdm
 predictions | example                                        |                                      |
@@ -31,13 +32,20 @@ scorer      | example sql                                    |                  
 evaluation  | example sql predictions scorer                 |                                      | tqdm
 report      | sql runs                                       |                                      | matplotlib
 comparison  | example runs                                   |                                      | numpy scipy omegaconf
-cli         | runs evaluation comparison                     |                                      |
+geometry    | tiny config                                    |                                      | transformers
+machines    | config                                         |                                      | torch psutil
+memory      | config geometry machines                       |                                      |
+fitting     | config geometry machines memory                |                                      |
+speed       | config geometry machines                       |                                      |
 model       | config tiny smollm2                            | torch peft transformers huggingface_hub |
+doctor      | config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
+cli         | runs evaluation comparison                     |                                      | hydra omegaconf commandline doctor
 generation  |                                                | torch bitsandbytes                   |
 callbacks   | example runs tracking config prompts scorer sql generation | transformers             |
 training    | example runs tracking hub config prompts data report model callbacks | torch transformers trl datasets huggingface_hub |
 scoring     | example sql runs hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation model generation
-train.py    | config prompts data commandline                | hydra omegaconf                      | training
+launch      | runs config ranks commandline                  |                                      | torch tqdm model training
+train.py    | config prompts data commandline launch         | hydra omegaconf                      |
 evaluate.py | commandline                                    | hydra omegaconf                      | scoring
 """
 ROWS = {
@@ -45,7 +53,15 @@ ROWS = {
     for module, *cells in (line.split("|") for line in TABLE.strip().splitlines()[1:])
 }
 ORDER = list(ROWS)
-LIGHT = ["text2sql.config", "text2sql.commandline", "text2sql.scoring", "text2sql.cli"]
+LIGHT = [
+    "text2sql.config",
+    "text2sql.commandline",
+    "text2sql.launch",
+    "text2sql.scoring",
+    "text2sql.cli",
+    "text2sql.fitting",
+    "text2sql.doctor",
+]
 HEAVY = ["torch", "transformers", "datasets", "peft", "trl", "bitsandbytes", "huggingface_hub", "wandb", "matplotlib"]
 
 FILES = [*sorted(PACKAGE.rglob("*.py")), ROOT / "train.py", ROOT / "evaluate.py"]

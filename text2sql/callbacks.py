@@ -64,8 +64,9 @@ class SQLSampleCallback(TrainerCallback):
             self.tokenizer,
             self.prompts,
             max_new_tokens=self.config.prompt.max_sql_tokens,
-            batch_size=self.config.hardware.generation_batch_size,
             precision=self.precision,
+            max_cache_tokens=self.config.hardware.max_cache_tokens,
+            graphs=False,  # for so few answers recording takes longer than it saves
         )
         rows = [self._row(state.global_step, self.examples[i], text) for i, text in sorted(answers)]
         for row in rows:

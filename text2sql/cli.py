@@ -1,9 +1,10 @@
-"""The `text2sql` command: `table FOLDER` prints evaluations side by side, `compare RUN_A RUN_B` where and how they differ."""
+"""The `text2sql` command: `table` and `compare` look at finished evaluations, `doctor` at a run that has not started."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Collection
 from dataclasses import asdict
@@ -14,7 +15,9 @@ from text2sql import comparison, evaluation, runs
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="text2sql", description="Work with the folders of finished runs.")
+    parser = argparse.ArgumentParser(
+        prog="text2sql", description="Look at runs: before they start, and once they are finished."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     table = commands.add_parser("table", help="print the finished evaluations below each FOLDER side by side")
     table.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
@@ -23,13 +26,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     table.set_defaults(run=lambda options: print_table(options.folders, options.leave_out))
     _add_compare(commands)
+    _add_doctor(commands)
     options = parser.parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -55,11 +58,53 @@ def print_comparison(options: argparse.Namespace) -> None:
     compared = comparison.compare([options.baseline, *options.others], metric=options.metric, common=options.common)
     print(comparison.as_text(compared, all_flips=options.all))
     if options.json is not None:
-        try:
-            runs.write_json(options.json, asdict(compared))
-        except OSError as error:
-            cure = "name a file in a folder that is there"
-            raise ValueError(f"cannot write --json {options.json}: {error.strerror}; {cure}") from None
+        _write_json(options.json, asdict(compared))
+
+
+def _write_json(file: Path, content: object) -> None:
+    try:
+        runs.write_json(file, content)
+    except OSError as error:
+        cure = "name a file in a folder that is there"
+        raise ValueError(f"cannot write --json {file}: {error.strerror}; {cure}") from None
+
+
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="tell what a run would meet, before it starts: memory, tokens, time, traps",
+        description="Compose the config that train.py would run and tell what it would meet: GPU memory by part, token\n"
+        "lengths, one example with what is learned of it, time, traps. Loads no weights and needs no GPU. Exit code 1\n"
+        "if the run cannot fit, 2 if an override is wrong.",
+        epilog="examples:\n  text2sql doctor hardware=t4x2\n  text2sql doctor experiment=smollm2 hardware.gpu=H100",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    doctor.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for train.py: group=choice or key=value")
+    doctor.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE as well")
+    doctor.add_argument("--example", type=int, default=0, metavar="N", help="the training example to show, from 0")
+    doctor.add_argument("--no-color", action="store_true", help="no colours, as on anything that is no terminal")
+    doctor.set_defaults(run=print_diagnosis)
+
+
+def print_diagnosis(options: argparse.Namespace) -> int:
+    """Print what the composed run would meet; returns 1 if it cannot fit. ValueError for overrides that are wrong."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from text2sql import commandline, doctor
+    from text2sql.doctor.text import as_text
+
+    try:
+        config = doctor.compose(options.overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(commandline.explain(error)) from error
+    doctor.go_offline_without_hub(config)
+    report = doctor.diagnose(config, options.example)
+    color = sys.stdout.isatty() and not options.no_color and not os.environ.get("NO_COLOR")
+    print(as_text(report, color))
+    if options.json is not None:
+        _write_json(options.json, doctor.to_json(report))
+    return int(report.fits is False)
 
 
 def print_table(folders: list[Path], leave_out: Collection[str] = ()) -> None:

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,12 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from text2sql import ranks
 from text2sql.config import Config
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 UNWRITABLE = (NotADirectoryError, FileExistsError, PermissionError)
+WRITES = ("hydra/job_logging=", "hydra.output_subdir=", "hydra.run.dir=")
 BARE_PHASES = re.compile(r"phase=\d+(,\d+)*")
 
 
@@ -40,24 +43,47 @@ def readable_errors() -> Iterator[None]:
     a lost GPU) keeps its traceback. HYDRA_FULL_ERROR=1 keeps all of them.
     """
     sys.argv[1:] = quote_phase(sys.argv[1:])
-    if not any(argument.startswith("-") for argument in sys.argv[1:]):  # --help, --cfg and the like print and end
+    prints_and_ends = any(argument.startswith("-") for argument in sys.argv[1:])  # --help, --cfg and the like
+    if ranks.is_main() and not prints_and_ends:
         print(f"{Path(sys.argv[0]).name}: composing the config", file=sys.stderr, flush=True)
     if os.environ.get("HYDRA_FULL_ERROR"):
-        yield
+        with _one_rank_writes():
+            yield
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands errors on instead of printing its own version
     try:
-        yield
+        with _one_rank_writes():
+            yield
     except (HydraException, OmegaConfBaseException, ValueError, RuntimeError, OSError) as error:
-        if not _is_users_mistake(error):
+        if not is_users_mistake(error):
             raise
-        print(f"error: {explain(error)}", file=sys.stderr)
+        print(f"{'' if ranks.is_main() else f'[rank {ranks.rank()}] '}error: {explain(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _is_users_mistake(error: BaseException) -> bool:
+@contextmanager
+def _one_rank_writes() -> Iterator[None]:
+    """Under torchrun each rank composes the config for itself: let Hydra make a run folder and its log in rank 0 alone.
+
+    ValueError for a sweep, whose jobs the ranks could not go through in step.
+    """
+    if ranks.world_size() > 1 and {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv[1:]):
+        raise ValueError(
+            "a sweep (-m) does not run under torchrun or accelerate launch; type `python train.py -m ... "
+            "hardware.devices=N`, which starts N processes for each job itself"
+        )
+    if ranks.is_main():
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="text2sql-rank-") as nowhere:
+        typed = [argument for argument in sys.argv[1:] if not argument.startswith(WRITES)]
+        sys.argv[1:] = [*typed, "hydra/job_logging=none", "hydra.output_subdir=null", f"hydra.run.dir='{nowhere}'"]
+        yield
+
+
+def is_users_mistake(error: BaseException) -> bool:
     """Config errors, and what our package raised itself; errors from inside a library are bugs and keep their stack."""
     if isinstance(error, (HydraException, OmegaConfBaseException, *UNWRITABLE, FileNotFoundError)):
         return True

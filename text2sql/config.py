@@ -34,6 +34,11 @@ class Device(Enum):
     cpu = "cpu"
 
 
+class Engine(Enum):
+    native = "native"
+    vllm = "vllm"
+
+
 @dataclass
 class Model:
     """A causal language model: `path` is a hub id, a local folder, `wheel` (SmolLM2 from the package index) or `tiny`.
@@ -106,7 +111,13 @@ class Phase:
 
 @dataclass
 class Hardware:
-    """What fits on a machine. Nothing here changes what is learned: that is `trainer`."""
+    """What fits on a machine. Nothing here changes what is learned: that is `trainer`.
+
+    `devices` are copies of the model, one process each. `max_tokens` is how many tokens one forward and backward pass
+    holds, `max_cache_tokens` how many a batch of answers holds in the key-value cache (null: what the free memory takes).
+    `cuda_graphs=null` records passes where the model is so small that launching kernels is what takes the time.
+    `memory_gib` is the memory of one device for `text2sql doctor`; null asks the device itself.
+    """
 
     name: str = MISSING
     device: Device = MISSING
@@ -114,11 +125,14 @@ class Hardware:
     fp16: bool = False
     bf16: Optional[bool] = None
     dtype: str = "float32"
-    per_device_train_batch_size: int = 1
-    per_device_eval_batch_size: int = 1
-    generation_batch_size: int = 8
+    max_tokens: int = MISSING
+    max_cache_tokens: Optional[int] = None
     gradient_checkpointing: bool = False
-    dataloader_num_workers: int = 0
+    fast_path: bool = True
+    cuda_graphs: Optional[bool] = None
+    fsdp: bool = False
+    gpu: Optional[str] = None
+    memory_gib: Optional[float] = None
 
 
 @dataclass
@@ -159,6 +173,7 @@ class Eval:
     max_rows: int = 100_000
     workers: Optional[int] = None
     neighbours: int = 0
+    engine: Engine = Engine.native
 
 
 @dataclass
@@ -228,14 +243,12 @@ def check(config: Config) -> None:
 
 def _rules(config: Config) -> list[tuple[bool, str]]:
     trainer, hardware, quant, data = config.trainer, config.hardware, config.quant, config.data
-    per_pass = hardware.per_device_train_batch_size
     positive: dict[str, Any] = {
         "trainer.batch_size": trainer.batch_size,
         "trainer.learning_rate": trainer.learning_rate,
         "trainer.max_length": trainer.max_length,
-        "hardware.per_device_train_batch_size": per_pass,
-        "hardware.per_device_eval_batch_size": hardware.per_device_eval_batch_size,
-        "hardware.generation_batch_size": hardware.generation_batch_size,
+        "hardware.max_tokens": hardware.max_tokens,
+        "hardware.max_cache_tokens": 1 if hardware.max_cache_tokens is None else hardware.max_cache_tokens,
         "hardware.devices": hardware.devices,
         "lora.r": config.lora.r,
         "eval.timeout_s": config.eval.timeout_s,
@@ -245,13 +258,16 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
         "prompt.max_sql_tokens": config.prompt.max_sql_tokens,
     }
     rules = [(value <= 0, f"{key}={value} must be positive") for key, value in positive.items()]
-    remainder = trainer.batch_size % per_pass if trainer.batch_size > 0 and per_pass > 0 else 0
     return [
         *rules,
         (
-            remainder != 0,
-            f"trainer.batch_size={trainer.batch_size} is not a multiple of "
-            f"hardware.per_device_train_batch_size={per_pass}; choose a divisor",
+            0 < hardware.max_tokens < trainer.max_length,
+            f"hardware.max_tokens={hardware.max_tokens} is less than one example may have, "
+            f"trainer.max_length={trainer.max_length}; raise the first or lower the second",
+        ),
+        (
+            hardware.fsdp and hardware.device is Device.cpu,
+            "hardware.fsdp=true shards a model over GPUs; set hardware.fsdp=false with hardware=cpu",
         ),
         (hardware.fp16 and hardware.bf16 is True, "hardware.fp16 and hardware.bf16 are both true; choose one"),
         (

@@ -11,7 +11,11 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 
+from text2sql import decoding, fast_path
+
 FENCED = re.compile(r"```(?:sqlite|sql)?\s*(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
+PADDED_CACHE_TOKENS = 32_768
+"""What a padded batch holds at most, its answers included, where nobody says."""
 
 
 def extract_sql(text: str) -> str:
@@ -21,18 +25,60 @@ def extract_sql(text: str) -> str:
 
 
 def generate(
-    model: Any, tokenizer: Any, rows: Sequence[list[int]], *, max_new_tokens: int, batch_size: int, precision: str
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[list[int]],
+    *,
+    max_new_tokens: int,
+    precision: str,
+    max_cache_tokens: int | None = None,
+    graphs: bool | None = None,
 ) -> Iterator[tuple[int, str]]:
-    """Yield (index into `rows`, answer) as batches finish; `rows` are prompts' token ids.
+    """Yield (index into `rows`, answer) as answers end; `rows` are prompts' token ids.
 
-    The longest prompts come first, so that memory runs out early or never. `precision` is that of training (`fp16`, `bf16`,
-    `fp32`), so that the two see the same arithmetic.
+    A model on the fast path is decoded by `decoding`, which says what `max_cache_tokens` and `graphs` mean, in the type that
+    it was switched on with; any other by transformers' generate() in padded batches, in `precision` (`fp16`, `bf16`, `fp32`).
+    Both begin with the longest prompts, so that memory runs out early or never.
     """
-    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+    if not fast_path.is_on(model):
+        yield from _generate_padded(model, tokenizer, rows, max_new_tokens, precision, max_cache_tokens)
+        return
+    with evaluating(model):
+        for i, ids in decoding.decode(
+            model,
+            rows,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            max_cache_tokens=max_cache_tokens,
+            graphs=graphs,
+        ):
+            yield i, tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+def _generate_padded(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[list[int]],
+    max_new_tokens: int,
+    precision: str,
+    max_cache_tokens: int | None,
+) -> Iterator[tuple[int, str]]:
+    budget = max_cache_tokens or PADDED_CACHE_TOKENS
     with inference(model, precision):
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
+        for batch in token_budget_batches([len(row) + max_new_tokens for row in rows], budget):
             yield from zip(batch, _generate_batch(model, tokenizer, [rows[i] for i in batch], max_new_tokens))
+
+
+def token_budget_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Indices, longest first, in batches of at most `max_tokens` when padded to their longest; a longer one stands alone."""
+    batches: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= max_tokens:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
 
 
 def _generate_batch(model: Any, tokenizer: Any, rows: list[list[int]], max_new_tokens: int) -> list[str]:
@@ -56,20 +102,31 @@ def _generate_batch(model: Any, tokenizer: Any, rows: list[list[int]], max_new_t
 
 
 @contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode, and afterwards the mode from before."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+@contextmanager
 def inference(model: Any, precision: str) -> Iterator[None]:
     """Evaluation mode with a working key-value cache, and everything as it was afterwards.
 
     Gradient checkpointing disables the cache in train mode, so it is switched off meanwhile.
     """
-    was_training, checkpointing = model.training, getattr(model, "is_gradient_checkpointing", False)
+    checkpointing = getattr(model, "is_gradient_checkpointing", False)
     use_cache = model.config.use_cache
-    model.eval()
     if checkpointing:
         model.gradient_checkpointing_disable()
     model.config.use_cache = True
     kind = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     try:
         with ExitStack() as stack:
+            stack.enter_context(evaluating(model))
             stack.enter_context(torch.inference_mode())
             stack.enter_context(torch.autocast(model.device.type, dtype=kind, enabled=precision != "fp32"))
             if model.device.type == "cpu":
@@ -79,14 +136,15 @@ def inference(model: Any, precision: str) -> Iterator[None]:
         model.config.use_cache = use_cache
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.train(was_training)
 
 
 @contextmanager
 def dequantized(model: Any) -> Iterator[None]:
     """Hold the 4-bit weights in full for a while: the same values, unpacked once instead of at every token.
 
-    On a CPU unpacking is most of a decoding step. It costs 4 bytes a parameter, so it is for small models.
+    On a CPU unpacking is most of a decoding step; and bitsandbytes 0.49.1, in evaluation mode on a processor with bf16
+    arithmetic, would pack the weights anew for good, with scales rounded to bf16, and multiply in bf16 whatever it is given.
+    It costs 4 bytes a parameter, so it is for small models.
     """
     layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
     for layer in layers:

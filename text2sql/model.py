@@ -15,7 +15,7 @@ from huggingface_hub.errors import HFValidationError
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from text2sql import smollm2, tiny
+from text2sql import ranks, smollm2, tiny
 from text2sql.config import Config, Device, Hardware, Lora, Model, Quant
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,11 @@ def precision(hardware: Hardware) -> str:
     if hardware.device is Device.cuda:
         return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
     return "bf16" if _cpu_multiplies_bf16() else "fp32"
+
+
+def torch_dtype(hardware: Hardware) -> torch.dtype:
+    """The type that passes run in, by `precision`."""
+    return {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision(hardware)]
 
 
 def _cpu_multiplies_bf16() -> bool:
@@ -95,13 +100,15 @@ def check_tokenizer(tokenizer: Any) -> None:
 
 
 def load_base(config: Config) -> Any:
-    """The base model, quantised as config.quant says, on the devices of config.hardware.
+    """The base model, quantised as config.quant says, on this process's device.
+
+    transformers reads one shard at a time and quantises each weight on the device, so that no whole copy exists in CPU memory.
 
     On a CPU, where quantising takes most of the loading, the jobs of one process share it; each gets a copy of its own.
     """
     if config.hardware.device is Device.cpu:
         return copy.deepcopy(_quantised_on_cpu(config.model, config.quant, config.hardware.dtype))
-    return _load(config.model, config.quant, config.hardware.dtype, "auto" if config.hardware.devices > 1 else {"": 0})
+    return _load(config.model, config.quant, config.hardware.dtype, {"": ranks.local_rank()})
 
 
 def _quantised_on_cpu(model: Model, quant: Quant, dtype: str) -> Any:
@@ -125,6 +132,9 @@ def _load(model: Model, quant: Quant, dtype: str, device_map: Any) -> Any:
         attn_implementation=model.attn_implementation,
     )
     loaded.config.use_cache = False
+    for module in loaded.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.float()  # a few megabytes, and the scales keep what fp16 would cut off
     return loaded
 
 

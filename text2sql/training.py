@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from huggingface_hub import upload_folder
 from transformers import set_seed
-from trl import SFTConfig, SFTTrainer
 
 from text2sql import config as configuration
-from text2sql import data, hub, model, prompts, report, runs
+from text2sql import data, hub, model, prompts, ranks, report, runs
 from text2sql.callbacks import HistoryCallback, SQLSampleCallback
 from text2sql.config import BadRow, Config, Device
 from text2sql.example import Example
+from text2sql.passes import Row
 from text2sql.tracking import Tracker
+from text2sql.trainer import TokenBudgetTrainer, sft_config
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +28,20 @@ log = logging.getLogger(__name__)
 def train(config: Config, folder: str) -> float:
     """Train the phase that `config` describes and write everything about it to `folder`; returns the validation loss.
 
+    As one rank of several (text2sql.launch starts them) it trains on its share of the examples, and only rank 0 writes.
     ValueError for anything a user can mend, before weights are loaded wherever that is possible.
     """
     run = Path(folder)
-    model.check_device(config.hardware)
+    model.check_device(replace(config.hardware, devices=ranks.local_world_size()))
+    if not ranks.is_main():
+        return _train(config, run)[0]["validation/loss"]
     runs.start(
         run,
         kind="train",
         phase=config.phase.number,
         seed=config.seed,
         fingerprint=fingerprint(config),
+        processes=ranks.world_size(),
         gpu=torch.cuda.get_device_name() if config.hardware.device is Device.cuda else None,
     )
     started = time.monotonic()
@@ -89,8 +92,9 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
             entry["step"] == trainer.state.global_step and "eval_loss" in entry for entry in trainer.state.log_history
         ):
             trainer.evaluate()
-        model.save_adapter(adapted, tokenizer, configuration.to_yaml(config), config.model.hub_id, run / "adapter")
-        if config.hub.push_to_hub and trainer.is_world_process_zero():
+        if ranks.is_main():
+            model.save_adapter(adapted, tokenizer, configuration.to_yaml(config), config.model.hub_id, run / "adapter")
+        if config.hub.push_to_hub and ranks.is_main():
             upload_folder(
                 repo_id=str(trainer.hub_model_id), folder_path=run / "adapter", commit_message="End of training"
             )
@@ -125,7 +129,7 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
 def _tracker(config: Config, run: Path) -> Tracker:
     tracking = config.tracking
     return Tracker(
-        tracking.mode.value,
+        tracking.mode.value if ranks.is_main() else "none",
         run,
         asdict(config),
         project=tracking.project,
@@ -181,107 +185,24 @@ class Tokens:
             kept, [one.ids for one in encoded], [one.prompt_length for one in encoded], num_shortened, len(too_long)
         )
 
-    def dataset(self) -> Dataset:
-        return Dataset.from_dict({"input_ids": self.rows, "prompt_length": self.prompt_lengths})
-
-
-@dataclass(frozen=True)
-class CompletionCollator:
-    """Pads rows on the right and labels their SQL and EOS only.
-
-    Returns input_ids, attention_mask and labels, each (rows, tokens) of int64; labels are -100 where nothing is learned.
-    """
-
-    pad_token_id: int
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        shape = (len(rows), max(len(row["input_ids"]) for row in rows))
-        ids, labels, mask = torch.full(shape, self.pad_token_id), torch.full(shape, -100), torch.zeros(shape).long()
-        for i, row in enumerate(rows):
-            tokens, start = torch.tensor(row["input_ids"]), row["prompt_length"]
-            ids[i, : len(tokens)] = tokens
-            mask[i, : len(tokens)] = 1
-            labels[i, start : len(tokens)] = tokens[start:]
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
-
-
-class StepSampler(torch.utils.data.Sampler[int]):
-    """A seeded shuffle for each epoch, in which the examples of one optimizer step stand sorted by length.
-
-    The step's examples are the same as without sorting; its passes have less padding.
-    """
-
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed, self.epoch = list(lengths), batch_size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        order = torch.randperm(len(self.lengths), generator=generator).tolist()
-        for start in range(0, len(order), self.batch_size):
-            yield from sorted(order[start : start + self.batch_size], key=lambda i: self.lengths[i])
-
-
-class CompletionTrainer(SFTTrainer):
-    """TRL's SFTTrainer on rows that are already tokens; only the positions that predict SQL reach the LM head.
-
-    TRL 0.27 computes logits for every prompt token and then entropy and accuracy over all of them; the loss here is the same
-    sum of cross-entropies over the SQL tokens of a whole optimizer step, divided by their number.
-    """
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """The summed cross-entropy of the SQL tokens over num_items_in_batch, the number of them in the whole step."""
-        targets = inputs["labels"][:, 1:]
-        learned = targets != -100
-        network = self.accelerator.unwrap_model(model)
-        with only_positions(network.get_output_embeddings(), torch.nn.functional.pad(learned, (0, 1))):
-            outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
-        logits = outputs.logits[0].float()
-        loss = torch.nn.functional.cross_entropy(logits, targets[learned].to(logits.device), reduction="sum")
-        count = learned.sum() if num_items_in_batch is None else num_items_in_batch
-        loss = loss / torch.as_tensor(count, device=loss.device)  # a model over two GPUs ends on the second
-        return (loss, outputs) if return_outputs else loss
-
-    def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns: Any = ["input_ids", "prompt_length"]
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler:
-        rows: Any = self.train_dataset
-        batch_size = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return StepSampler([len(ids) for ids in rows["input_ids"]], batch_size, self.args.seed)
-
-
-@contextmanager
-def only_positions(lm_head: torch.nn.Module, keep: torch.Tensor) -> Iterator[None]:
-    """Have `lm_head` see only the hidden states at `keep` (rows, tokens; bool); it then returns (1, kept, vocabulary)."""
-    handle = lm_head.register_forward_pre_hook(lambda _, hidden: (hidden[0][keep.to(hidden[0].device)].unsqueeze(0),))
-    try:
-        yield
-    finally:
-        handle.remove()
+    def as_rows(self) -> list[Row]:
+        return [Row(ids, start) for ids, start in zip(self.rows, self.prompt_lengths)]
 
 
 def build_trainer(
     config: Config, adapted: Any, tokenizer: Any, train_set: Tokens, validation_set: Tokens, run: Path, tracker: Tracker
-) -> CompletionTrainer:
+) -> TokenBudgetTrainer:
     """The trainer with its adapter in float32, writing checkpoints, history and live samples into `run`."""
     live = [example for example in validation_set.examples if example.executable][: config.eval.num_live_samples]
     precision = model.precision(config.hardware)
     values = model.adapter_in_float32(adapted)
-    trainer = CompletionTrainer(
+    trainer = TokenBudgetTrainer(
+        config,
+        train_set.as_rows(),
+        validation_set.as_rows(),
         model=adapted,
         args=sft_config(config, run),
-        train_dataset=train_set.dataset(),
-        eval_dataset=validation_set.dataset(),
         processing_class=tokenizer,
-        data_collator=CompletionCollator(tokenizer.pad_token_id),
         callbacks=[
             HistoryCallback(run / "history.jsonl", tracker),
             SQLSampleCallback(config, tokenizer, live, run / "samples.jsonl", tracker, precision),
@@ -290,48 +211,3 @@ def build_trainer(
     model.restore_adapter(trainer.model, values)
     assert model.count_trainable(trainer.model) > 0, "nothing is trainable"
     return trainer
-
-
-def sft_config(config: Config, run: Path) -> SFTConfig:
-    """TRL's settings for this config: upstream's names passed on unchanged, accumulation derived from batch_size."""
-    hardware, trainer, hub_settings = config.hardware, asdict(config.trainer), asdict(config.hub)
-    accumulation = trainer.pop("batch_size") // hardware.per_device_train_batch_size
-    precision = model.precision(hardware)
-    on_cpu = hardware.device is Device.cpu
-    if on_cpu:
-        trainer["optim"] = cpu_optimizer(trainer["optim"])
-        log.info("hardware=cpu trains in %s", precision)
-    if not config.hub.push_to_hub:
-        hub_settings = {}
-    if trainer["logging_steps"] >= 1:
-        trainer["logging_steps"] = int(trainer["logging_steps"])
-    return SFTConfig(
-        **trainer,
-        **hub_settings,
-        output_dir=str(run / "checkpoints"),
-        seed=config.seed,
-        data_seed=config.seed,
-        fp16=precision == "fp16",
-        bf16=precision == "bf16",
-        use_cpu=on_cpu,
-        per_device_train_batch_size=hardware.per_device_train_batch_size,
-        per_device_eval_batch_size=hardware.per_device_eval_batch_size,
-        gradient_accumulation_steps=accumulation,
-        gradient_checkpointing=hardware.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        dataloader_num_workers=hardware.dataloader_num_workers,
-        dataloader_pin_memory=not on_cpu,
-        eval_strategy="steps",
-        save_strategy="steps",
-        logging_nan_inf_filter=False,  # a NaN is to be seen in its own step, not behind an average
-        report_to="none",  # our own callback logs to the tracker and to history.jsonl alike
-        dataset_kwargs={"skip_prepare_dataset": True},
-    )
-
-
-def cpu_optimizer(optim: str) -> str:
-    """The optimizer in place of one that needs a GPU's paged or 8-bit memory; says so once."""
-    if "8bit" in optim or "paged" in optim:
-        log.warning("trainer.optim=%s needs a GPU; on the CPU adamw_torch takes its place", optim)
-        return "adamw_torch"
-    return optim

@@ -1,0 +1,383 @@
+"""Training speed and memory beside plain TRL: python benchmarks/training.py nemo|smollm2 --rows rows.json.gz (see --help).
+
+`encode` writes the rows once: Spider's training questions as SmolLM2's tokens, with the schema in the prompt. The network of `nemo`
+has Mistral NeMo 12B's shape and random NF4 weights, so nothing is downloaded. Each comparison alternates plain and ours in one
+process, on the same weights, and prints a table and one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gzip
+import json
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import networks
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from text2sql import attention, fast_path, fused, model
+from text2sql.graphs import GraphedPasses
+from text2sql.passes import Row
+from text2sql.step import StepGradient
+
+GIB = 2**30
+BATCH = 16
+
+
+def encode(options: argparse.Namespace) -> None:
+    """Write the training questions of Spider as tokens."""
+    from hydra import compose, initialize_config_dir
+
+    from text2sql import commandline, config, data, training
+
+    with initialize_config_dir(version_base="1.3", config_dir=str(commandline.CONF)):
+        overrides = ["model=smollm2_135m", "hardware=cpu", "data=spider", f"data.path={options.data}"]
+        settings = config.load(compose("train", overrides=overrides))
+    examples = data.load(settings.data, "train", seed=settings.seed).examples
+    tokens = training.Tokens.of(examples, model.load_tokenizer(settings.model), settings)
+    with gzip.open(options.rows, "wt") as file:
+        json.dump([[ids, start] for ids, start in zip(tokens.rows, tokens.prompt_lengths)], file)
+
+
+def read_rows(path: str) -> list[Row]:
+    with gzip.open(path, "rt") as file:
+        return [Row(ids, start) for ids, start in json.load(file)]
+
+
+def steps_of(rows: list[Row], number: int, seed: int = 0) -> list[list[Row]]:
+    """`number` optimizer steps of BATCH rows each; the first holds the longest example, which is where memory runs out."""
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    steps = [[rows[i] for i in order[start : start + BATCH]] for start in range(0, number * BATCH, BATCH)]
+    steps[0][0] = max(rows, key=lambda row: len(row.ids))
+    return steps
+
+
+class Clock(TrainerCallback):
+    """The time of a trainer's first step, which warms up, and of all the others together: the device is idle at both ends."""
+
+    def __init__(self, warm_up: int = 1) -> None:
+        self.warm_up, self.steps, self.marks = warm_up, 0, [self._now()]
+
+    def _now(self) -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.marks = [self._now()]
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.steps += 1
+        if self.steps == self.warm_up:
+            self.marks.append(self._now())
+
+    def stop(self) -> tuple[float, float]:
+        """Seconds of the warm-up, and seconds a step of the rest."""
+        self.marks.append(self._now())
+        rest = self.steps - self.warm_up
+        return self.marks[1] - self.marks[0], (self.marks[2] - self.marks[1]) / rest if rest else self.marks[
+            1
+        ] - self.marks[0]
+
+
+def plain_trl(
+    network: Any, tokenizer: Any, steps: list[list[Row]], *, per_pass: int, precision: str, ck: bool
+) -> tuple[float, float]:
+    """Seconds of the first and of each other step of TRL's own trainer with the original's settings: per_pass padded rows a pass, accumulated to BATCH."""
+    from datasets import Dataset
+
+    rows = [row for step in steps for row in step]
+    masks = [[0] * row.prompt_length + [1] * (len(row.ids) - row.prompt_length) for row in rows]
+    clock = Clock()
+    trainable = {name: p.detach().clone() for name, p in network.named_parameters() if p.requires_grad}
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SFTTrainer(
+            model=network,
+            args=SFTConfig(
+                output_dir=folder,
+                per_device_train_batch_size=per_pass,
+                gradient_accumulation_steps=BATCH // per_pass,
+                max_steps=len(steps),
+                fp16=precision == "fp16",
+                bf16=precision == "bf16",
+                use_cpu=not torch.cuda.is_available(),
+                optim="paged_adamw_8bit" if torch.cuda.is_available() else "adamw_torch",
+                learning_rate=1e-4,
+                max_length=1024,
+                gradient_checkpointing=ck,
+                gradient_checkpointing_kwargs={"use_reentrant": False},
+                completion_only_loss=True,
+                dataset_kwargs={"skip_prepare_dataset": True},
+                save_strategy="no",
+                report_to="none",
+                logging_steps=1000,
+                disable_tqdm=True,
+            ),
+            train_dataset=Dataset.from_dict({"input_ids": [row.ids for row in rows], "completion_mask": masks}),
+            processing_class=tokenizer,
+            callbacks=[clock],
+        )
+        for name, parameter in network.named_parameters():  # TRL rounds them to bf16, which fp16's scaler refuses
+            if parameter.requires_grad:
+                parameter.data = trainable[name].clone()
+        trainer._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(range(len(rows)))
+        try:
+            trainer.train()
+            return clock.stop()
+        finally:
+            network.gradient_checkpointing_disable()
+            network.zero_grad()
+            del trainer
+
+
+def our_steps(
+    network: Any,
+    steps: list[list[Row]],
+    *,
+    max_tokens: int,
+    dtype: torch.dtype,
+    ck: bool,
+    parts: tuple[str, ...] | None = fast_path.PARTS,
+    graphs: bool = False,
+    optim: str = "paged_adamw_8bit",
+    warm_up: int = 1,
+) -> tuple[float, float]:
+    """Seconds of the warm-up and of each other step: our passes with clipping and the optimizer.
+
+    `parts` are those of the fast path, None for plain modules.
+    """
+    import bitsandbytes as bnb
+
+    network.train()
+    if ck:
+        network.gradient_checkpointing_enable({"use_reentrant": False})
+        network.enable_input_require_grads()
+    partial = parts is not None and set(parts) != set(fast_path.PARTS)
+    if parts is not None:
+        fast_path.switch_on(network, dtype, parts)
+    step = StepGradient(network, max_tokens, dtype, GraphedPasses(BATCH, 1024) if graphs else None)
+    parameters = step.gradients.parameters
+    optimizer: Any = (
+        bnb.optim.PagedAdamW8bit(parameters, lr=1e-4)
+        if optim == "paged_adamw_8bit" and torch.cuda.is_available()
+        else torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+    )
+    half = dtype is torch.float16
+    scaler = torch.amp.GradScaler(enabled=half)
+    clock = Clock(warm_up)
+    try:
+        for rows in steps:
+            with torch.autocast(step.device.type, dtype=dtype) if partial else contextlib.nullcontext():
+                step(rows, scaler.scale)
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+            clock.on_step_end()
+        return clock.stop()
+    finally:
+        fast_path.switch_off(network)
+        network.gradient_checkpointing_disable()
+        network.zero_grad()
+
+
+def measure(run: Callable[[], tuple[float, float]], tokens: int, steps: int) -> dict[str, Any]:
+    """The outcome of one arm: examples and tokens a second (its first step warms up and is left out), and the peak."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        first, a_step = run()
+    except torch.cuda.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return {"fits": False}
+    peak = torch.cuda.max_memory_allocated() / GIB if torch.cuda.is_available() else 0.0
+    return {
+        "fits": True,
+        "examples_per_second": BATCH / a_step,
+        "tokens_per_second": tokens / steps / a_step,
+        "seconds_a_step": a_step,
+        "first_step": first,
+        "peak_gib": peak,
+    }
+
+
+def matrix_rate(dtype: torch.dtype, size: int = 8192) -> float:
+    """Measured FLOP/s of a square matrix product, random data."""
+    a, b = (torch.randn(size, size, device="cuda", dtype=dtype) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(10):
+        a @ b
+    torch.cuda.synchronize()
+    return 10 * 2 * size**3 / (time.perf_counter() - started)
+
+
+@contextlib.contextmanager
+def turing() -> Iterator[None]:
+    """Compute capability 7.5's rules on a newer GPU: no flash attention, for either side."""
+    before = attention.best_backend
+    attention.best_backend = lambda device, dtype: "efficient"  # type: ignore[assignment]
+    try:
+        with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+            yield
+    finally:
+        attention.best_backend = before
+
+
+def show(name: str, found: dict[str, Any], results: dict[str, Any]) -> None:
+    results.setdefault(name, []).append(found)
+    if not found["fits"]:
+        print(f"{name:58s} out of memory", flush=True)
+        return
+    print(
+        f"{name:58s} {found['examples_per_second']:8.2f} ex/s {found['tokens_per_second']:9.0f} tok/s "
+        f"{found['seconds_a_step']:7.3f} s/step  first {found['first_step']:6.1f} s  peak {found['peak_gib']:6.2f} GiB",
+        flush=True,
+    )
+
+
+def run_nemo(options: argparse.Namespace, tokenizer: Any, results: dict[str, Any]) -> None:
+    """The 12B geometry: as on a T4 (fp16, 14.5 GiB, no flash attention), then bf16 with all of the GPU."""
+    rows = read_rows(options.rows)
+    few, more = steps_of(rows, 2), steps_of(rows, options.steps)
+    num_few, num_more = (sum(len(row.ids) for step in steps for row in step) for steps in (few, more))
+    half, single, brain = torch.float16, torch.float32, torch.bfloat16
+    started = time.perf_counter()
+    network = networks.adapted(networks.nemo("cuda", half, half, layers=options.layers), 0.05)
+    torch.cuda.synchronize()
+    print(
+        f"network made in {time.perf_counter() - started:.0f} s, {torch.cuda.memory_allocated() / GIB:.2f} GiB",
+        flush=True,
+    )
+    total = torch.cuda.get_device_properties(0).total_memory
+    if "t4" in options.arms:
+        torch.cuda.set_per_process_memory_fraction(14.5 * GIB / total)
+        with turing():
+            one = steps_of(rows, 1)
+            longest = [[Row((one[0][0].ids * 2)[:1024], 1000)]]
+
+            def peak_of_1024() -> tuple[float, float]:
+                return our_steps(network, longest * 2, max_tokens=1024, dtype=half, ck=True)
+
+            show("ours, 1 x 1,024 tokens, fp16, 14.5 GiB", measure(peak_of_1024, 2048, 2), results)
+            for rate in (0.05, 0.0):
+                networks.set_dropout(network, rate)
+                for max_tokens in (4096, 8192):
+                    name = f"ours, <= {max_tokens} tokens, fp16, dropout {rate}, 14.5 GiB"
+                    run = lambda: our_steps(network, more, max_tokens=max_tokens, dtype=half, ck=True)  # noqa: B023, E731
+                    show(name, measure(run, num_more, len(more)), results)
+            networks.set_dropout(network, 0.05)
+            for _ in range(options.repeats):
+                run = lambda: plain_trl(network, tokenizer, few, per_pass=1, precision="fp16", ck=True)  # noqa: E731
+                show("plain TRL one by one, others fp16, 14.5 GiB", measure(run, num_few, len(few)), results)
+                run = lambda: our_steps(network, more, max_tokens=8192, dtype=half, ck=True)  # noqa: E731
+                show("ours, <= 8192 tokens, fp16, dropout 0.05, 14.5 GiB", measure(run, num_more, len(more)), results)
+            networks.convert_others(network, single)
+            networks.set_compute(network, single)
+            run = lambda: plain_trl(network, tokenizer, few[:1], per_pass=1, precision="fp16", ck=True)  # noqa: E731
+            show("plain TRL, the original's (others fp32), 14.5 GiB", measure(run, num_few // 2, 1), results)
+            run = lambda: our_steps(network, more, max_tokens=1024, dtype=half, ck=True)  # noqa: E731
+            show("ours, others fp32, <= 1024 tokens, 14.5 GiB", measure(run, num_more, len(more)), results)
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    if "bf16" in options.arms:
+        networks.convert_others(network, brain)
+        networks.set_compute(network, brain)
+        rate = matrix_rate(brain)
+        results["bf16_matrix_flops"] = rate
+        print(f"bf16 matrix product {rate / 1e12:.0f} TFLOP/s", flush=True)
+        big = steps_of(rows, options.steps)
+        levers: list[tuple[str, dict[str, Any]]] = [
+            ("plain modules, <= 8192 tokens, ck", {"parts": None, "ck": True}),
+            ("+ attention by example bounds", {"parts": ("attention",), "ck": True}),
+            ("+ fused LoRA linear", {"parts": ("attention", "linear"), "ck": True}),
+            ("+ fused norm, SwiGLU, rotary: the fast path, ck", {"ck": True}),
+            ("the fast path without checkpointing", {"ck": False}),
+        ]
+        for dropout in (0.05, 0.0):
+            networks.set_dropout(network, dropout)
+            for name, settings in levers if dropout else levers[-2:]:
+                run = lambda: our_steps(network, big, max_tokens=8192, dtype=brain, **settings)  # noqa: B023, E731
+                show(f"bf16 {name}, dropout {dropout}", measure(run, num_more, len(big)), results)
+        networks.set_dropout(network, 0.05)
+        run = lambda: plain_trl(network, tokenizer, few, per_pass=1, precision="bf16", ck=True)  # noqa: E731
+        show("plain TRL one by one, bf16, ck", measure(run, num_few, len(few)), results)
+
+
+def run_smollm2(options: argparse.Namespace, tokenizer: Any, results: dict[str, Any]) -> None:
+    """SmolLM2-135M, r16, batch 16: plain TRL in padded batches of 16 against passes, the fast path and graphs."""
+    rows = read_rows(options.rows)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16
+    base = networks.smollm2(options.smollm2, f"{device}:0" if device == "cuda" else device, True, dtype)
+    network = networks.adapted(base, 0.05)
+    few, more = steps_of(rows, options.steps), steps_of(rows, options.steps * 4)
+    num_few, num_more = (sum(len(row.ids) for step in steps for row in step) for steps in (few, more))
+    settings: dict[str, Any] = {"max_tokens": 16_384, "dtype": dtype, "ck": False}
+    for _ in range(options.repeats):
+        for ck in (True, False):
+            run = lambda: plain_trl(network, tokenizer, few, per_pass=BATCH, precision="bf16", ck=ck)  # noqa: B023, E731
+            show(f"plain TRL, padded batch of 16, {'' if ck else 'no '}ck", measure(run, num_few, len(few)), results)
+        run = lambda: our_steps(network, few, parts=None, **settings)  # noqa: E731
+        show("passes, plain modules", measure(run, num_few, len(few)), results)
+        run = lambda: our_steps(network, few, **settings)  # noqa: E731
+        show("the fast path, no graphs", measure(run, num_few, len(few)), results)
+        if device == "cuda":
+            for optim in ("paged_adamw_8bit", "adamw_torch_fused"):
+                twice = more + more  # every size is recorded in the first half
+                run = lambda: our_steps(  # noqa: E731
+                    network,
+                    twice,
+                    graphs=True,
+                    optim=optim,
+                    warm_up=len(more),
+                    **settings,  # noqa: B023
+                )
+                show(f"the fast path, graphs, {optim}", measure(run, num_more, len(more)), results)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["encode", "nemo", "smollm2"])
+    parser.add_argument("--rows", required=True, help="the encoded rows (.json.gz)")
+    parser.add_argument("--data", help="encode: Spider's folder")
+    parser.add_argument("--smollm2", help="folder of the converted SmolLM2 (default: the package's cache)")
+    parser.add_argument("--steps", type=int, default=4, help="optimizer steps of an arm")
+    parser.add_argument("--repeats", type=int, default=2, help="how often plain and ours alternate")
+    parser.add_argument("--layers", type=int, default=40, help="layers of the 12B geometry")
+    parser.add_argument("--arms", nargs="+", default=["t4", "bf16"], help="nemo: t4, bf16")
+    parser.add_argument("--json", type=Path, help="write every number here")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    if options.what == "encode":
+        encode(options)
+        return
+    from text2sql import smollm2
+
+    options.smollm2 = options.smollm2 or str(smollm2.fetch())
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(options.smollm2)
+    results: dict[str, Any] = {"torch": torch.__version__, "command": " ".join(sys.argv)}
+    if torch.cuda.is_available():
+        results["gpu"] = torch.cuda.get_device_name()
+        fused.compile_elementwise(torch.device("cuda"))
+    {"nemo": run_nemo, "smollm2": run_smollm2}[options.what](options, tokenizer, results)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""The parts of a transformer layer as one autograd function each: what they save is what their gradient needs, no more.
+
+The base model is frozen, so nothing here has a gradient for its weights. On a GPU the element-wise parts are compiled
+(`compile_elementwise`); the mathematics is that of the plain modules, and tests hold the two together.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from bitsandbytes.functional import dequantize_blockwise
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Packed4bit:
+    """A bitsandbytes 4-bit weight: its bytes and how to read them."""
+
+    data: torch.Tensor
+    state: Any
+
+    def unpack(self, dtype: torch.dtype) -> torch.Tensor:
+        """The weight (out, in), straight in `dtype`."""
+        state = self.state
+        absmax = state.absmax
+        if state.nested:
+            absmax = (dequantize_blockwise(absmax, state.state2) + state.offset).float()
+        unpack = torch.ops.bitsandbytes.dequantize_4bit.default
+        return unpack(self.data, absmax, state.blocksize, state.quant_type, state.shape, dtype)
+
+
+def weight_in(weight: Packed4bit | torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The weight (out, in) in `dtype`, unpacked where it is packed."""
+    return weight.unpack(dtype) if isinstance(weight, Packed4bit) else weight.to(dtype)
+
+
+class LoraLinear(torch.autograd.Function):
+    """x W' + bias + scaling * dropout(x) A' B', with W unpacked for the moment and only x, x A' and the mask saved.
+
+    Shapes: x (tokens, in), W (out, in), A (rank, in), B (out, rank). A and B may be float32 beside a half-precision x; they are
+    rounded to x's type, as autocast does, and get float32 gradients.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Any, weight: Any, bias: Any, a: Any, b: Any, scaling: float, dropout: float
+    ) -> torch.Tensor:
+        unpacked = weight_in(weight, x.dtype)
+        output = torch.nn.functional.linear(x, unpacked, bias)
+        del unpacked
+        mask, dropped = None, x
+        if dropout > 0:
+            dropped, mask = torch.ops.aten.native_dropout(x, dropout, True)
+        low = dropped @ a.to(x.dtype).T
+        output.addmm_(low, b.to(x.dtype).T, alpha=scaling)
+        ctx.save_for_backward(x, low, a, b, *(() if mask is None else (mask,)))
+        ctx.weight, ctx.scaling, ctx.dropout = weight, scaling, dropout
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[Any, ...]:
+        slope = outputs[0]
+        x, low, a, b, *masks = ctx.saved_tensors
+        through = (slope @ b.to(x.dtype)).mul_(ctx.scaling)
+        grad_b = (slope.T @ low).mul_(ctx.scaling)
+        keep = 1 / (1 - ctx.dropout)
+        dropped = x if not masks else torch.ops.aten.native_dropout_backward(x, masks[0], keep)
+        grad_a = through.T @ dropped
+        del dropped
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = slope @ weight_in(ctx.weight, x.dtype)
+            if masks:
+                grad_x += torch.ops.aten.native_dropout_backward(through @ a.to(x.dtype), masks[0], keep)
+            else:
+                grad_x.addmm_(through, a.to(x.dtype))
+        return grad_x, None, None, grad_a.to(a.dtype), grad_b.to(b.dtype), None, None
+
+
+class FrozenLinear(torch.autograd.Function):
+    """x W' + bias for a weight that does not learn; nothing of the forward is saved."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, weight: Any, bias: Any) -> torch.Tensor:
+        ctx.weight = weight
+        return torch.nn.functional.linear(x, weight_in(weight, x.dtype), bias)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[Any, ...]:
+        return outputs[0] @ weight_in(ctx.weight, outputs[0].dtype), None, None
+
+
+def _norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * weight.float()).to(x.dtype)
+
+
+def _norm_backward(slope: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    wide, scaled = x.float(), slope.float() * weight.float()
+    rstd = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    normed = wide * rstd
+    return ((scaled - normed * (scaled * normed).mean(-1, keepdim=True)) * rstd).to(x.dtype)
+
+
+def _swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    wide = gate.float()
+    return (wide * torch.sigmoid(wide) * up.float()).to(gate.dtype)
+
+
+def _swiglu_backward(slope: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    wide, rate = gate.float(), slope.float()
+    sigmoid = torch.sigmoid(wide)
+    silu = wide * sigmoid
+    by_gate = rate * up.float() * (sigmoid + silu * (1 - sigmoid))
+    return by_gate.to(gate.dtype), (rate * silu).to(gate.dtype)
+
+
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary embedding of x (tokens, heads, head_dim) by cos and sin (tokens, 1, head_dim) of the same halves."""
+    half = x.shape[-1] // 2
+    wide = x.float()
+    turned = torch.cat((-wide[..., half:], wide[..., :half]), dim=-1)
+    return (wide * cos.float() + turned * sin.float()).to(x.dtype)
+
+
+elementwise: dict[str, Callable[..., Any]] = {}
+_EAGER: dict[str, Callable[..., Any]] = {
+    "norm": _norm,
+    "norm_backward": _norm_backward,
+    "swiglu": _swiglu,
+    "swiglu_backward": _swiglu_backward,
+    "rotate": _rotate,
+}
+elementwise.update(_EAGER)
+
+
+def use_eager() -> None:
+    """Run the element-wise parts as they are written."""
+    elementwise.update(_EAGER)
+
+
+def compile_elementwise(device: torch.device) -> bool:
+    """Have torch.compile fuse the element-wise parts from here on; False, with one warning, where that cannot work.
+
+    It needs Triton and a C compiler, which CUDA builds of torch and most machines have. Compiled once for any number of tokens.
+    """
+    if elementwise["norm"] is not _norm:
+        return True
+    compiled = {name: torch.compile(function) for name, function in _EAGER.items()}
+    try:
+        for dtype in (torch.float32,):  # a probe: the real types compile on their first use
+            x = torch.ones(3, 8, dtype=dtype, device=device)
+            compiled["norm"](x, x[0], 1e-5)
+    except Exception as error:  # noqa: BLE001  whatever keeps the compiler from working, the plain functions do
+        log.warning("torch.compile does not work here (%s): element-wise parts run unfused", str(error).split("\n")[0])
+        torch._dynamo.reset()
+        return False
+    elementwise.update(compiled)
+    return True
+
+
+def _any_number(*tensors: torch.Tensor) -> None:
+    """Say to the compiler that the first dimension (tokens) varies."""
+    if elementwise["norm"] is not _norm:
+        for tensor in tensors:
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
+
+
+class RmsNorm(torch.autograd.Function):
+    """Root-mean-square norm of x (tokens, hidden), worked out in float32; saves x alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        _any_number(x)
+        ctx.save_for_backward(x, weight)
+        ctx.eps = eps
+        return elementwise["norm"](x, weight, eps)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[Any, ...]:
+        x, weight = ctx.saved_tensors
+        slope = outputs[0].contiguous()
+        _any_number(slope, x)
+        return elementwise["norm_backward"](slope, x, weight, ctx.eps), None, None
+
+
+class SwiGlu(torch.autograd.Function):
+    """silu(gate) * up, (tokens, intermediate) each; saves the two."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        _any_number(gate, up)
+        ctx.save_for_backward(gate, up)
+        return elementwise["swiglu"](gate, up)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[Any, ...]:
+        gate, up = ctx.saved_tensors
+        slope = outputs[0].contiguous()
+        _any_number(slope, gate, up)
+        return elementwise["swiglu_backward"](slope, gate, up)
+
+
+class Rotary(torch.autograd.Function):
+    """Rotary position embedding of x (tokens, heads, head_dim); its gradient turns the other way, so x is not saved."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        _any_number(x, cos, sin)
+        ctx.save_for_backward(cos, sin)
+        return elementwise["rotate"](x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[Any, ...]:
+        cos, sin = ctx.saved_tensors
+        slope, back = outputs[0].contiguous(), -sin
+        _any_number(slope, cos, back)
+        return elementwise["rotate"](slope, cos, back), None, None

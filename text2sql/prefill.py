@@ -1,0 +1,127 @@
+"""Reading prompts into a cache: each shared prefix once for all rows that begin with it, then the rest of every prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from text2sql import attention
+from text2sql.attention import Cache, Layout, Packed
+from text2sql.prefixes import Batch, rounded
+
+MAX_TOKENS = 8192
+"""Tokens of one pass, where each part is padded to the longest; what bounds its activations."""
+
+
+class Run(Protocol):
+    """The model: last hidden states (1, tokens, hidden) of ids and positions (1, tokens) in a layout."""
+
+    def __call__(self, ids: torch.Tensor, positions: torch.Tensor, layout: Layout) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tokens that stand from `start` on in the slots `first` to `last` (not included)."""
+
+    ids: list[int]
+    start: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """Prefixes end to end in one row, as in `Packed`; their keys and values go into every slot that begins with them."""
+
+    packed: Packed
+    cache: Cache
+    parts: Sequence[Part]
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        for tensor, filled in ((key, self.cache.keys), (value, self.cache.values)):
+            for part, prefix in zip(self.parts, tensor[0].split(self.packed.lengths, dim=1)):
+                filled[layer, part.first : part.last, :, : len(part.ids)] = prefix
+        return self.packed.attend(layer, query, key, value, scale)
+
+
+@dataclass(frozen=True)
+class Tails:
+    """The rest of each prompt end to end in one row: a token sees its own slot of the cache up to itself.
+
+    Token k stands at place `places[k]` of slot `slots[k]` and is number `columns[k]` of its tail; all are (tokens,). Queries
+    are padded to `longest` for attention alone.
+    """
+
+    cache: Cache
+    slots: torch.Tensor
+    places: torch.Tensor
+    columns: torch.Tensor
+    longest: int
+    mask: torch.Tensor
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+        self.cache.write(layer, self.slots, self.places, key, value)
+        padded = query.new_zeros((len(self.cache.rows), self.longest, *query.shape[1:]))
+        padded[self.slots, self.columns] = query
+        output = self.cache.look(layer, padded.transpose(1, 2), self.mask, scale)
+        return output[self.slots, self.columns].unsqueeze(0)
+
+
+def read(run: Run, rows: Sequence[list[int]], batch: Batch, cache: Cache, heads_per_key: int) -> torch.Tensor:
+    """Fill the first slots of `cache` with the prompts of `batch`; their last hidden states (rows, hidden)."""
+    prefixes, tails = [], []
+    for group in batch.groups:
+        first = len(tails)
+        prefixes.append(Part(rows[group.rows[0]][: group.shared], 0, first, first + len(group.rows)))
+        tails += [
+            Part(rows[i][group.shared :], group.shared, first + k, first + k + 1) for k, i in enumerate(group.rows)
+        ]
+    for parts in chunks([part for part in prefixes if part.ids]):
+        _read_prefixes(run, parts, cache)
+    return torch.cat([_read_tails(run, parts, cache, heads_per_key) for parts in chunks(tails)])
+
+
+def chunks(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """Neighbours of at most MAX_TOKENS when each is padded to the longest among them; a longer part stands alone."""
+    chunk: list[Part] = []
+    longest = 0
+    for part in parts:
+        if chunk and (len(chunk) + 1) * max(longest, len(part.ids)) > MAX_TOKENS:
+            yield chunk
+            chunk, longest = [], 0
+        chunk.append(part)
+        longest = max(longest, len(part.ids))
+    if chunk:
+        yield chunk
+
+
+def _read_prefixes(run: Run, parts: Sequence[Part], cache: Cache) -> None:
+    ids = [token for part in parts for token in part.ids]
+    positions = [place for part in parts for place in range(len(part.ids))]
+    both = torch.tensor([ids, positions], device=cache.keys.device)
+    packed = attention.packed([len(part.ids) for part in parts], cache.keys.device, cache.keys.dtype)
+    run(both[:1], both[1:], Prefixes(packed, cache, parts))
+
+
+def _read_tails(run: Run, parts: Sequence[Part], cache: Cache, heads_per_key: int) -> torch.Tensor:
+    lengths = [len(part.ids) for part in parts]
+    longest, device = max(lengths), cache.keys.device
+    ids = [token for part in parts for token in part.ids]
+    slots = [slot for slot, length in enumerate(lengths) for _ in range(length)]
+    columns = [column for length in lengths for column in range(length)]
+    places = [part.start + column for part in parts for column in range(len(part.ids))]
+    table = torch.tensor([ids, slots, columns, places], device=device)
+    view = cache.part(parts[0].first, parts[-1].last, rounded(max(part.start for part in parts) + longest))
+    starts = torch.tensor([[part.start] for part in parts], device=device)
+    mask = view.seen_from(starts + torch.arange(longest, device=device)).repeat(1, 1, heads_per_key, 1)
+    hidden = run(table[:1], table[3:], Tails(view, table[1], table[3], table[2], longest, mask))
+    ends = torch.tensor(lengths, device=device).cumsum(0) - 1
+    return hidden[0, ends]

@@ -1,0 +1,35 @@
+"""Which of a run's processes this is, by the environment that torchrun, accelerate and text2sql.launch set alike."""
+
+from __future__ import annotations
+
+import os
+
+
+def launched() -> bool:
+    """Whether something has started this process as one of several (or of one)."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def rank() -> int:
+    """This process's number in the run, from 0; 0 in a run of one process."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """How many processes the run has, on all machines together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_rank() -> int:
+    """This process's number on its machine, and so the index of its GPU there."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def local_world_size() -> int:
+    """How many of the run's processes are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """Whether this is the process that logs, saves and writes the run folder."""
+    return rank() == 0

@@ -1,0 +1,117 @@
+"""The gradient of one optimizer step, from its examples' tokens: in passes that fit, on every rank its share."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import distributed
+
+from text2sql import attention, fast_path, ranks
+from text2sql.cross_entropy import cross_entropy
+from text2sql.graphs import GraphedPasses
+from text2sql.passes import Pass, Row, concatenate, count_targets, plan, share
+
+
+class FlatGradients:
+    """The gradients of all trainable parameters, as views of one float32 buffer: zeroed, summed over ranks and recorded at once."""
+
+    ALIGNMENT = 64
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        self.parameters = list(parameters)
+        starts, size = [], 0
+        for parameter in self.parameters:
+            starts.append(size)
+            size += -(-parameter.numel() // self.ALIGNMENT) * self.ALIGNMENT
+        self.buffer = torch.zeros(size, dtype=torch.float32, device=self.parameters[0].device)
+        self.views = [
+            self.buffer[start : start + parameter.numel()].view_as(parameter)
+            for start, parameter in zip(starts, self.parameters)
+        ]
+
+    def begin(self) -> None:
+        """Zero gradients, in place, where the optimizer and the passes look for them."""
+        self.buffer.zero_()
+        for parameter, view in zip(self.parameters, self.views):
+            parameter.grad = view
+
+
+class StepGradient:
+    """Forward and backward of whole optimizer steps.
+
+    A step's examples are dealt to the ranks by their tokens, and on each packed into passes of at most max_tokens. The loss is
+    the mean over the learned tokens of the whole step, so neither passes nor ranks change the gradient.
+    """
+
+    def __init__(self, model: Any, max_tokens: int, dtype: torch.dtype, graphs: GraphedPasses | None = None) -> None:
+        self.model, self.max_tokens, self.dtype, self.graphs = model, max_tokens, dtype, graphs
+        self.device = model.device
+        self.gradients = FlatGradients([p for p in model.parameters() if p.requires_grad])
+        self.num_tokens = self.num_filling = self.num_passes = 0
+
+    def __call__(
+        self, rows: Sequence[Row], scale: Callable[[torch.Tensor], torch.Tensor] = lambda one: one
+    ) -> torch.Tensor:
+        """Leave the gradient of the mean loss of `rows` in the parameters; returns that loss, the same on every rank.
+
+        `scale` is a gradient scaler's, applied to the loss before it goes backward.
+        """
+        if not self.model.training:
+            self.model.train()
+        self.gradients.begin()
+        mean = torch.ones((), device=self.device) / count_targets(rows)
+        factor, total = scale(mean), torch.zeros((), device=self.device)
+        for some in self._passes(rows):
+            total += self._pass(some, factor)
+        if ranks.world_size() > 1:
+            distributed.all_reduce(self.gradients.buffer)
+            distributed.all_reduce(total)
+        return total * mean
+
+    def mean_loss(self, rows: Sequence[Row]) -> float:
+        """The mean loss over the learned tokens of `rows`, without gradients and without dropout."""
+        total = torch.zeros((), device=self.device)
+        was_training = self.model.training
+        self.model.eval()
+        with torch.no_grad():
+            for some in self._passes(rows):
+                total += self.loss(concatenate(some, self.device))
+        self.model.train(was_training)
+        if ranks.world_size() > 1:
+            distributed.all_reduce(total)
+        return total.item() / count_targets(rows)
+
+    def _passes(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
+        mine = [rows[i] for i in share([len(row.ids) for row in rows], ranks.world_size())[ranks.rank()]]
+        for indices in plan([len(row.ids) for row in mine], self.max_tokens):
+            yield [mine[i] for i in indices]
+
+    def _pass(self, rows: list[Row], factor: torch.Tensor) -> torch.Tensor:
+        self.num_passes += 1
+        self.num_tokens += sum(len(row.ids) for row in rows)
+        if self.graphs is not None:
+            loss, filling = self.graphs(self, rows, factor)
+            self.num_filling += filling
+            return loss
+        loss = self.loss(concatenate(rows, self.device))
+        (loss * factor).backward()
+        return loss.detach()
+
+    def loss(self, examples: Pass, layout: attention.Packed | None = None) -> torch.Tensor:
+        """The summed cross-entropy of a pass; attention as in `layout`, by default that of the pass's examples."""
+        if fast_path.is_on(self.model):
+            layout = layout or attention.packed(examples.lengths, self.device, self.dtype)
+            hidden = fast_path.hidden_states(self.model, examples.ids, examples.positions, layout)
+        else:
+            with self._autocast():
+                decoder = fast_path.causal(self.model).get_decoder()
+                # transformers reads from positions that restart where examples begin; a cache would make it forget that
+                hidden = decoder(input_ids=examples.ids, position_ids=examples.positions, use_cache=False)[0]
+        learned = hidden[0].index_select(0, examples.sources).to(self.dtype)
+        return cross_entropy(learned, fast_path.head(self.model), examples.targets)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)

@@ -1,0 +1,164 @@
+"""TRL's SFTTrainer with steps of our own: token-budget passes in place of padded batches, on one GPU or several."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from text2sql import fast_path, model, ranks
+from text2sql.config import Config, Device
+from text2sql.graphs import LAUNCH_BOUND_PARAMETERS, GraphedPasses
+from text2sql.passes import Row
+from text2sql.step import StepGradient
+
+log = logging.getLogger(__name__)
+
+
+class StepSampler(torch.utils.data.Sampler[list[int]]):
+    """The examples of each optimizer step: a seeded shuffle for each epoch, cut into steps of batch_size.
+
+    The order follows from seed and epoch alone, so every rank and every machine has the same steps.
+    """
+
+    def __init__(self, num_examples: int, batch_size: int, seed: int) -> None:
+        self.num_examples, self.batch_size, self.seed, self.epoch = num_examples, batch_size, seed, 0
+
+    def __len__(self) -> int:
+        return -(-self.num_examples // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = torch.randperm(self.num_examples, generator=generator).tolist()
+        for start in range(0, len(order), self.batch_size):
+            yield order[start : start + self.batch_size]
+
+
+class StepLoader(torch.utils.data.DataLoader[Any]):
+    """Yields {"rows": the Rows of one optimizer step}, whole on every rank."""
+
+    def __init__(self, rows: Sequence[Row], batch_size: int, seed: int) -> None:
+        self.steps = StepSampler(len(rows), batch_size, seed)
+        super().__init__(rows, batch_sampler=self.steps, collate_fn=collate)  # type: ignore[arg-type]
+
+    def set_epoch(self, epoch: int) -> None:
+        self.steps.epoch = epoch
+
+
+def collate(rows: list[Row]) -> dict[str, list[Row]]:
+    return {"rows": rows}
+
+
+class TokenBudgetTrainer(SFTTrainer):
+    """SFTTrainer whose optimizer steps are those of `StepGradient`; its schedule, checkpoints and callbacks are upstream's."""
+
+    def __init__(self, config: Config, train_rows: list[Row], validation_rows: list[Row], **settings: Any) -> None:
+        placeholder = Dataset.from_dict(
+            {"input_ids": [[0]] * len(train_rows)}
+        )  # upstream counts it and reads nothing else
+        super().__init__(train_dataset=placeholder, eval_dataset=placeholder, data_collator=collate, **settings)
+        self.config, self.train_rows, self.validation_rows = config, train_rows, validation_rows
+        if not config.hardware.fsdp:
+            # Gradients of the adapter are summed by the step itself, and it computes in its own types: no shell is wanted.
+            self.accelerator.prepare_model = lambda network, **_: network
+        self._step: StepGradient | None = None
+
+    def get_train_dataloader(self) -> StepLoader:
+        return StepLoader(self.train_rows, self.config.trainer.batch_size, self.args.seed)
+
+    def get_total_train_batch_size(self, args: Any) -> int:
+        return self.config.trainer.batch_size
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0
+
+    @property
+    def step(self) -> StepGradient:
+        """What computes this run's steps; made at the first, when the adapter is float32 and where it will stay."""
+        if self._step is None:
+            self._step = step_gradient(self.config, self.model)
+        return self._step
+
+    def training_step(self, model: Any, inputs: dict[str, list[Row]], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Leave the gradient of one whole optimizer step in the parameters; returns its mean loss over the learned tokens."""
+        scaler = self.accelerator.scaler
+        return self.step(inputs["rows"], **({} if scaler is None else {"scale": scaler.scale}))
+
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """The mean validation loss over learned tokens, logged and handed to the callbacks."""
+        started = time.monotonic()
+        loss = self.step.mean_loss(self.validation_rows)
+        metrics = {f"{metric_key_prefix}_loss": loss, f"{metric_key_prefix}_runtime": time.monotonic() - started}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def step_gradient(config: Config, network: Any) -> StepGradient:
+    """The computation of steps for a network with its adapter, by the fast path and by graphs where config has them."""
+    hardware, dtype = config.hardware, model.torch_dtype(config.hardware)
+    fast = hardware.fast_path and not hardware.fsdp and fast_path.switch_on(network, dtype)
+    graphs = None
+    if fast and use_graphs(config, network):
+        graphs = GraphedPasses(config.trainer.batch_size, config.trainer.max_length)
+    return StepGradient(network, hardware.max_tokens, dtype, graphs)
+
+
+def use_graphs(config: Config, network: Any) -> bool:
+    """Whether passes are recorded as CUDA graphs: as hardware.cuda_graphs says, or where launching is what takes the time."""
+    hardware = config.hardware
+    if hardware.device is Device.cpu or hardware.gradient_checkpointing or hardware.cuda_graphs is False:
+        return False
+    # 4-bit weights count two a byte
+    return hardware.cuda_graphs is True or 2 * sum(p.numel() for p in network.parameters()) < LAUNCH_BOUND_PARAMETERS
+
+
+def sft_config(config: Config, run: Path) -> SFTConfig:
+    """TRL's settings for this config: upstream's names passed on unchanged; one batch of its loop is one optimizer step."""
+    hardware, trainer, hub_settings = config.hardware, asdict(config.trainer), asdict(config.hub)
+    batch_size = trainer.pop("batch_size")
+    precision = model.precision(hardware)
+    on_cpu = hardware.device is Device.cpu
+    if on_cpu:
+        trainer["optim"] = cpu_optimizer(trainer["optim"])
+        log.info("hardware=cpu trains in %s", precision)
+    if not config.hub.push_to_hub:
+        hub_settings = {}
+    if trainer["logging_steps"] >= 1:
+        trainer["logging_steps"] = int(trainer["logging_steps"])
+    return SFTConfig(
+        **trainer,
+        **hub_settings,
+        output_dir=str(run / "checkpoints"),
+        seed=config.seed,
+        data_seed=config.seed,
+        fp16=precision == "fp16",
+        bf16=precision == "bf16",
+        use_cpu=on_cpu,
+        ddp_backend="gloo" if on_cpu and ranks.world_size() > 1 else None,
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=1,
+        gradient_checkpointing=hardware.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        eval_strategy="steps",
+        save_strategy="steps",
+        logging_nan_inf_filter=False,  # a NaN is to be seen in its own step, not behind an average
+        disable_tqdm=None if ranks.is_main() else True,
+        report_to="none",  # our own callback logs to the tracker and to history.jsonl alike
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+
+
+def cpu_optimizer(optim: str) -> str:
+    """The optimizer in place of one that needs a GPU's paged or 8-bit memory; says so once."""
+    if "8bit" in optim or "paged" in optim:
+        log.warning("trainer.optim=%s needs a GPU; on the CPU adamw_torch takes its place", optim)
+        return "adamw_torch"
+    return optim
