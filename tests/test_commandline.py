@@ -85,9 +85,9 @@ MISTAKES = {
     "a wrong enum": ("train.py tracking.mode=sometimes", ["tracking.mode", "sometimes", "online, offline, none"]),
     "a new key": ("train.py +new.key=1", ["new", "trainer"]),
     "no batch": ("train.py trainer.batch_size=0", ["trainer.batch_size=0", "positive"]),
-    "a batch that does not divide": (
-        "train.py trainer.batch_size=6 hardware.per_device_train_batch_size=4",
-        ["trainer.batch_size=6", "hardware.per_device_train_batch_size=4"],
+    "a pass that an example may not fit": (
+        "train.py hardware.max_tokens=512",
+        ["hardware.max_tokens=512", "trainer.max_length=1024"],
     ),
     "a second phase of nothing": ("train.py phase=2 adapter=null", ["phase=2", "adapter=auto", "phase=1 data=spider"]),
     "the jobs of a multirun": ("train.py -m lora.r=0,-1", ["lora.r=0", "positive"]),

@@ -251,9 +251,8 @@ def test_what_does_not_fit_the_schema_is_refused_by_name(values, changes, words)
         "trainer.batch_size",
         "trainer.learning_rate",
         "trainer.max_length",
-        "hardware.per_device_train_batch_size",
-        "hardware.per_device_eval_batch_size",
-        "hardware.generation_batch_size",
+        "hardware.max_tokens",
+        "hardware.max_cache_tokens",
         "hardware.devices",
         "lora.r",
         "eval.timeout_s",
@@ -271,8 +270,8 @@ def test_a_quantity_that_is_not_positive_is_refused_by_name(values, key, value):
     ("changes", "words"),
     [
         (
-            {"trainer.batch_size": 6, "hardware.per_device_train_batch_size": 4},
-            ["trainer.batch_size=6", "hardware.per_device_train_batch_size=4", "divisor"],
+            {"trainer.max_length": 512, "hardware.max_tokens": 511},
+            ["hardware.max_tokens=511", "trainer.max_length=512", "raise the first"],
         ),
         ({"hardware.fp16": True, "hardware.bf16": True}, ["hardware.fp16", "hardware.bf16"]),
         ({"hardware.device": "cpu", "hardware.fp16": True}, ["hardware.fp16", "hardware=cpu"]),
@@ -280,6 +279,10 @@ def test_a_quantity_that_is_not_positive_is_refused_by_name(values, key, value):
         (
             {"quant.load_in_8bit": True, "quant.load_in_4bit": False, "hardware.device": "cpu", "hardware.fp16": False},
             ["quant=int8", "quant=nf4", "hardware=cpu"],
+        ),
+        (
+            {"hardware.fsdp": True, "hardware.device": "cpu", "hardware.fp16": False},
+            ["hardware.fsdp=true", "hardware.fsdp=false", "hardware=cpu"],
         ),
         ({"trainer.max_length": 200}, ["trainer.max_length=200", "prompt.max_sql_tokens=200"]),
         ({"phase.number": 2, "adapter": None}, ["phase=2", "adapter=null", "adapter=auto", "data=gretel"]),
@@ -305,7 +308,9 @@ def test_all_that_is_wrong_is_said_at_once(values):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"trainer.batch_size": 8, "hardware.per_device_train_batch_size": 4},
+        {"trainer.max_length": 512, "hardware.max_tokens": 512},
+        {"trainer.batch_size": 7, "hardware.devices": 4},
+        {"hardware.max_cache_tokens": None},
         {"hardware.fp16": False, "hardware.bf16": True},
         {"trainer.max_length": 201},
         {"phase.number": 2, "adapter": "auto"},

@@ -40,10 +40,17 @@ speed       | config geometry machines                       |                  
 model       | config tiny smollm2                            | torch peft transformers huggingface_hub |
 doctor      | config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
 cli         | runs evaluation comparison                     |                                      | hydra omegaconf commandline doctor
-generation  |                                                | torch bitsandbytes                   |
+attention   |                                                | torch transformers                   |
+fused       |                                                | torch bitsandbytes                   |
+fast_path   | attention fused                                | torch bitsandbytes peft              |
+prefixes    |                                                |                                      |
+prefill     | attention prefixes                             | torch                                |
+decoding    | attention fast_path prefixes prefill           | torch                                |
+generation  | fast_path decoding                             | torch bitsandbytes                   |
+vllm_engine | config model                                   |                                      | vllm
 callbacks   | example runs tracking config prompts scorer sql generation | transformers             |
 training    | example runs tracking hub config prompts data report model callbacks | torch transformers trl datasets huggingface_hub |
-scoring     | example sql runs hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation model generation
+scoring     | example sql runs hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation model generation fast_path vllm_engine
 launch      | runs config ranks commandline                  |                                      | torch tqdm model training
 train.py    | config prompts data commandline launch         | hydra omegaconf                      |
 evaluate.py | commandline                                    | hydra omegaconf                      | scoring

@@ -294,6 +294,7 @@ def test_two_processes_leave_one_folder_with_what_one_leaves(one_and_two, which)
     ]
     log = (run / "train.log").read_text(encoding="utf-8")
     assert log.count("phase 1 done in") == one_and_two.said[which].count("phase 1 done in") == 1
+    assert one_and_two.said[which].count("trainable parameters, adapter from") == 1
     informed = [line for line in log.splitlines() if "[INFO]" in line]
     assert not [line for line in informed if "[rank 1]" in line]
 

@@ -151,25 +151,25 @@ def test_a_cure_typed_on_the_command_line_makes_the_run_fit(compose, overrides):
     for change in offered:
         cured = compose([*overrides, *change.overrides.split()])
         assert cured == change.config
-        assert fitting.check_fits(cured, shape).total == change.memory.total
+        assert fitting.check_fits(cured, shape, machines.of(cured.hardware)).total == change.memory.total
 
 
 def test_what_cannot_fit_is_refused_with_parts_and_cures(compose):
     config = compose(["hardware=t4", "hardware.dtype=float32", "hardware.fast_path=false"])
     with pytest.raises(ValueError, match=r"cannot fit: .* on each T4 .*other weights 5\.00.*hardware\.dtype=float16"):
-        fitting.check_fits(config, geometry.of(config.model))
+        fitting.check_fits(config, geometry.of(config.model), machines.of(config.hardware))
 
 
 def test_where_nothing_helps_that_is_said(nemo):
     config = nemo(hardware__memory_gib=4.0)
     with pytest.raises(ValueError, match="No setting makes it fit: choose a smaller model= or a larger GPU"):
-        fitting.check_fits(config, geometry.of(config.model))
+        fitting.check_fits(config, geometry.of(config.model), machines.of(config.hardware))
 
 
 def test_an_unknown_machine_gets_no_verdict(compose, monkeypatch):
     monkeypatch.setattr(machines, "num_gpus_here", lambda: 0)
     config = compose(["hardware=gpu"])
-    assert fitting.check_fits(config, geometry.of(config.model)) is None
+    assert fitting.check_fits(config, geometry.of(config.model), machines.of(config.hardware)) is None
 
 
 def test_room_is_the_largest_power_of_two_that_fits_and_no_checkpointing(nemo):
@@ -241,7 +241,7 @@ def test_without_graphs_a_small_model_waits_for_kernel_launches(compose):
     without = replace(config, hardware=replace(config.hardware, cuda_graphs=False))
     assert speed.estimate(config, shape, H100, 100).bound == "arithmetic"
     assert speed.estimate(without, shape, H100, 100).bound == "launching kernels"
-    assert not speed.uses_graphs(replace(config, hardware=replace(config.hardware, device=Device.cpu)), shape)
+    assert not speed.uses_graphs(replace(config, hardware=replace(config.hardware, device=Device.cpu)), shape.num_linear_weights)
 
 
 def test_two_devices_take_half_the_time(nemo):

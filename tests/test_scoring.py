@@ -342,9 +342,9 @@ def test_an_adapter_is_evaluated_with_what_it_was_trained_with(settle, curriculu
 
 def test_what_the_command_line_names_wins_over_the_adapters_settings(settle, compose):
     assert settle("quant=none").quant == compose(["quant=none"], "evaluate").quant
-    config = settle("prompt.style=question_only", "hardware.generation_batch_size=3")
+    config = settle("prompt.style=question_only", "hardware.max_cache_tokens=3000")
     assert (config.prompt.style, config.prompt.max_sql_tokens) == ("question_only", 64)
-    assert (config.hardware.generation_batch_size, config.hardware.name) == (3, "cpu")
+    assert (config.hardware.max_cache_tokens, config.hardware.name) == (3000, "cpu")
     assert settle("prompt=question_only").prompt.max_sql_tokens == 200
 
 

@@ -21,7 +21,12 @@ from text2sql.config import Config
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 UNWRITABLE = (NotADirectoryError, FileExistsError, PermissionError)
-WRITES = ("hydra/job_logging=", "hydra.output_subdir=", "hydra.run.dir=")
+WRITES_NOTHING = {  # Hydra makes the folder in any case: it gets one that is there
+    "hydra.run.dir=": f"'{tempfile.gettempdir()}'",
+    "hydra.output_subdir=": "null",
+    "hydra/job_logging=": "none",
+    "hydra/hydra_logging=": "none",
+}
 BARE_PHASES = re.compile(r"phase=\d+(,\d+)*")
 
 
@@ -77,10 +82,9 @@ def _one_rank_writes() -> Iterator[None]:
     if ranks.is_main():
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="text2sql-rank-") as nowhere:
-        typed = [argument for argument in sys.argv[1:] if not argument.startswith(WRITES)]
-        sys.argv[1:] = [*typed, "hydra/job_logging=none", "hydra.output_subdir=null", f"hydra.run.dir='{nowhere}'"]
-        yield
+    typed = [argument for argument in sys.argv[1:] if not argument.startswith(tuple(WRITES_NOTHING))]
+    sys.argv[1:] = [*typed, *(f"{setting}{value}" for setting, value in WRITES_NOTHING.items())]
+    yield
 
 
 def is_users_mistake(error: BaseException) -> bool:

@@ -116,6 +116,7 @@ class Hardware:
     `devices` are copies of the model, one process each. `max_tokens` is how many tokens one forward and backward pass
     holds, `max_cache_tokens` how many a batch of answers holds in the key-value cache (null: what the free memory takes).
     `cuda_graphs=null` records passes where the model is so small that launching kernels is what takes the time.
+    `gradient_checkpointing=null` computes layers a second time only where memory asks for it.
     `memory_gib` is the memory of one device for `text2sql doctor`; null asks the device itself.
     """
 
@@ -127,7 +128,7 @@ class Hardware:
     dtype: str = "float32"
     max_tokens: int = MISSING
     max_cache_tokens: Optional[int] = None
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Optional[bool] = False
     fast_path: bool = True
     cuda_graphs: Optional[bool] = None
     fsdp: bool = False
@@ -273,6 +274,10 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
         (
             hardware.fp16 and hardware.device is Device.cpu,
             "hardware.fp16=true needs a GPU; set hardware.fp16=false (hardware=cpu does)",
+        ),
+        (
+            hardware.cuda_graphs is True and hardware.gradient_checkpointing is True,
+            "hardware.cuda_graphs=true records no gradient checkpointing; set hardware.gradient_checkpointing=false",
         ),
         (quant.load_in_4bit and quant.load_in_8bit, "quant.load_in_4bit and load_in_8bit are both true; choose one"),
         (

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from peft.tuners.lora import LoraLayer
+from transformers.activations import SiLUActivation
 
-from text2sql import attention, fused
+from text2sql import attention, fused, memory
 from text2sql.attention import Layout
 
 log = logging.getLogger(__name__)
 
-UNPACKED_LIMIT_BYTES = 1 << 30
-"""4-bit weights are also held unpacked where that takes no more than this: a small model spends its time on unpacking."""
+Workings = dict[torch.nn.Parameter, fused.Working]
+"""Working copies of LoRA layers, by the layer's A."""
 
 PARTS = ("attention", "linear", "norm", "mlp", "embedding")
 
@@ -60,21 +61,28 @@ def switch_on(model: Any, dtype: torch.dtype, parts: Collection[str] = PARTS) ->
         return False
     if network.device.type == "cuda":
         fused.compile_elementwise(network.device)
-    unpack = _unpacked_bytes(network, dtype) <= UNPACKED_LIMIT_BYTES
-    fast = {module: _fast_forward(module, dtype, unpack) for module in _modules(network) if _part(module) in parts}
+    unpack = _unpacked_bytes(network, dtype) <= memory.UNPACKED_LIMIT_BYTES
+    workings: Workings = {}
+    fast = {module: _fast_forward(module, dtype, unpack, workings) for module in _modules(network) if _part(module) in parts}
     replaced = [(module, forward) for module, forward in fast.items() if forward is not None]
     for module, forward in replaced:
         module.forward = forward
     config, before = network.config, network.config._attn_implementation
-    config._attn_implementation = attention.NAME
+    if "attention" in parts:
+        config._attn_implementation = attention.NAME
 
     def off() -> None:
         for module, _ in replaced:
             del module.forward
         config._attn_implementation = before
 
-    network._text2sql_off = off
+    network._text2sql_off, network._text2sql_workings = off, workings
     return True
+
+
+def use_workings(model: Any, workings: Workings) -> None:
+    """Have the LoRA layers of `model`, on the fast path, compute with these copies wherever gradients are wanted."""
+    causal(model)._text2sql_workings.update(workings)
 
 
 def switch_off(model: Any) -> None:
@@ -82,7 +90,7 @@ def switch_off(model: Any) -> None:
     network = causal(model)
     if is_on(network):
         network._text2sql_off()
-        del network._text2sql_off
+        del network._text2sql_off, network._text2sql_workings
 
 
 def hidden_states(model: Any, ids: torch.Tensor, positions: torch.Tensor, layout: Layout) -> torch.Tensor:
@@ -123,14 +131,14 @@ def _part(module: Any) -> str | None:
         return "embedding"
     if kind.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
         return "norm"
-    if hasattr(module, "gate_proj") and isinstance(getattr(module, "act_fn", None), torch.nn.SiLU):
+    if hasattr(module, "gate_proj") and isinstance(getattr(module, "act_fn", None), (torch.nn.SiLU, SiLUActivation)):
         return "mlp"
     return "attention" if kind in PLAIN_ATTENTION else None
 
 
-def _fast_forward(module: Any, dtype: torch.dtype, unpack: bool) -> Callable[..., Any] | None:
+def _fast_forward(module: Any, dtype: torch.dtype, unpack: bool, workings: Workings) -> Callable[..., Any] | None:
     if isinstance(module, LoraLayer):
-        return _lora_linear(module, dtype, unpack)
+        return _lora_linear(module, dtype, unpack, workings)
     if isinstance(module, Linear8bitLt):
         return None
     if isinstance(module, torch.nn.Linear):
@@ -151,7 +159,13 @@ def _bias_of(linear: Any, dtype: torch.dtype) -> torch.Tensor | None:
     return None if linear.bias is None else linear.bias.detach().to(dtype)
 
 
-def _lora_linear(layer: Any, dtype: torch.dtype, unpack: bool) -> Callable[..., Any] | None:
+def lora_pairs(model: Any) -> list[tuple[torch.nn.Parameter, torch.nn.Parameter]]:
+    """A and B of every LoRA layer that the fast path computes."""
+    layers = [module for module in causal(model).modules() if isinstance(module, LoraLayer) and "forward" in vars(module)]
+    return [(layer.lora_A[name].weight, layer.lora_B[name].weight) for layer in layers for name in layer.active_adapters]
+
+
+def _lora_linear(layer: Any, dtype: torch.dtype, unpack: bool, workings: Workings) -> Callable[..., Any] | None:
     base = layer.get_base_layer()
     known = isinstance(base, torch.nn.Linear) and not isinstance(base, Linear8bitLt)
     if (
@@ -169,7 +183,8 @@ def _lora_linear(layer: Any, dtype: torch.dtype, unpack: bool) -> Callable[..., 
     def forward(x: torch.Tensor) -> torch.Tensor:
         rate = getattr(dropout, "p", 0.0) if layer.training else 0.0
         flat = x.reshape(-1, x.shape[-1])
-        output = fused.LoraLinear.apply(flat, weight, bias, a.weight, b.weight, scaling, rate)
+        working = workings.get(a.weight) if torch.is_grad_enabled() else None  # a copy may be older than the last step
+        output = fused.LoraLinear.apply(flat, weight, bias, a.weight, b.weight, scaling, rate, working)
         return output.view(*x.shape[:-1], -1)
 
     return forward

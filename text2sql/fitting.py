@@ -41,13 +41,27 @@ def fits(config: Config, needed: Memory, machine: Machine) -> bool:
     return needed.total <= limit(config, machine)
 
 
-def check_fits(config: Config, geometry: Geometry, lengths: Sequence[int] | None = None) -> Memory | None:
+def settle(config: Config, geometry: Geometry, machine: Machine | None, lengths: Sequence[int] | None = None) -> Config:
+    """The config with hardware.gradient_checkpointing decided where it is null: off if that fits on `machine`.
+
+    Layers are computed a second time only where memory asks for it, or where the machine is not known.
+    """
+    if config.hardware.gradient_checkpointing is not None:
+        return config
+    faster = _changed(config, "hardware", gradient_checkpointing=False)[1]
+    if machine is not None and fits(faster, memory.estimate(faster, geometry, machine, lengths), machine):
+        return faster
+    return _changed(config, "hardware", gradient_checkpointing=True)[1]
+
+
+def check_fits(
+    config: Config, geometry: Geometry, machine: Machine | None, lengths: Sequence[int] | None = None
+) -> Memory | None:
     """The predicted memory, before any weight is loaded; None where the machine is not known.
 
     ValueError with the parts and the settings that would make it fit, if it cannot. `lengths` are the training
     examples' in tokens; without them every example counts as long as trainer.max_length.
     """
-    machine = machines.of(config.hardware)
     if machine is None:
         return None
     needed = memory.estimate(config, geometry, machine, lengths)

@@ -39,47 +39,78 @@ def weight_in(weight: Packed4bit | torch.Tensor, dtype: torch.dtype) -> torch.Te
     return weight.unpack(dtype) if isinstance(weight, Packed4bit) else weight.to(dtype)
 
 
+@dataclass(frozen=True)
+class Working:
+    """A and B of a LoRA layer in the type that passes compute in, and where their gradients go in that type.
+
+    Copied and collected for all layers at once (`step.Adapter`): a small model has hundreds of matrices, and a kernel for each
+    takes longer than its arithmetic.
+    """
+
+    a: torch.Tensor
+    b: torch.Tensor
+    grad_a: torch.Tensor
+    grad_b: torch.Tensor
+
+
 class LoraLinear(torch.autograd.Function):
     """x W' + bias + scaling * dropout(x) A' B', with W unpacked for the moment and only x, x A' and the mask saved.
 
     Shapes: x (tokens, in), W (out, in), A (rank, in), B (out, rank). A and B may be float32 beside a half-precision x; they are
-    rounded to x's type, as autocast does, and get float32 gradients.
+    rounded to x's type, as autocast does, and get float32 gradients. With `working` copies the gradients are left there.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Any, weight: Any, bias: Any, a: Any, b: Any, scaling: float, dropout: float
+        ctx: Any,
+        x: torch.Tensor,
+        weight: Packed4bit | torch.Tensor,
+        bias: torch.Tensor | None,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        scaling: float,
+        dropout: float,
+        working: Working | None,
     ) -> torch.Tensor:
-        unpacked = weight_in(weight, x.dtype)
-        output = torch.nn.functional.linear(x, unpacked, bias)
-        del unpacked
+        output = torch.nn.functional.linear(x, weight_in(weight, x.dtype), bias)
+        used_a, used_b = (working.a, working.b) if working else (a.to(x.dtype), b.to(x.dtype))
         mask, dropped = None, x
         if dropout > 0:
             dropped, mask = torch.ops.aten.native_dropout(x, dropout, True)
-        low = dropped @ a.to(x.dtype).T
-        output.addmm_(low, b.to(x.dtype).T, alpha=scaling)
+        low = dropped @ used_a.T
+        output.addmm_(low, used_b.T, alpha=scaling)
         ctx.save_for_backward(x, low, a, b, *(() if mask is None else (mask,)))
-        ctx.weight, ctx.scaling, ctx.dropout = weight, scaling, dropout
+        ctx.weight, ctx.scaling, ctx.keep, ctx.working = weight, scaling, 1 / (1 - dropout), working
         return output
 
     @staticmethod
     def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[Any, ...]:
         slope = outputs[0]
         x, low, a, b, *masks = ctx.saved_tensors
-        through = (slope @ b.to(x.dtype)).mul_(ctx.scaling)
-        grad_b = (slope.T @ low).mul_(ctx.scaling)
-        keep = 1 / (1 - ctx.dropout)
-        dropped = x if not masks else torch.ops.aten.native_dropout_backward(x, masks[0], keep)
-        grad_a = through.T @ dropped
+        working, scaling, keep = ctx.working, ctx.scaling, ctx.keep
+        used_a, used_b = (working.a, working.b) if working else (a.to(x.dtype), b.to(x.dtype))
+        through = slope @ used_b
+        dropped = torch.ops.aten.native_dropout_backward(x, masks[0], keep) if masks else x
+        grad_a = _scaled_product(through.T, dropped, scaling, working and working.grad_a)
         del dropped
+        grad_b = _scaled_product(slope.T, low, scaling, working and working.grad_b)
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = slope @ weight_in(ctx.weight, x.dtype)
             if masks:
-                grad_x += torch.ops.aten.native_dropout_backward(through @ a.to(x.dtype), masks[0], keep)
+                _any_number(grad_x, masks[0])
+                grad_x = elementwise["add_masked"](grad_x, through @ used_a, masks[0], keep * scaling)
             else:
-                grad_x.addmm_(through, a.to(x.dtype))
-        return grad_x, None, None, grad_a.to(a.dtype), grad_b.to(b.dtype), None, None
+                grad_x.addmm_(through, used_a, alpha=scaling)
+        if working:
+            return grad_x, None, None, None, None, None, None, None
+        return grad_x, None, None, grad_a.to(a.dtype), grad_b.to(b.dtype), None, None, None
+
+
+def _scaled_product(left: torch.Tensor, right: torch.Tensor, scaling: float, out: torch.Tensor | None) -> torch.Tensor:
+    if out is None:
+        return (left @ right).mul_(scaling)
+    return torch.addmm(out, left, right, beta=0, alpha=scaling, out=out)
 
 
 class FrozenLinear(torch.autograd.Function):
@@ -120,6 +151,10 @@ def _swiglu_backward(slope: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) 
     return by_gate.to(gate.dtype), (rate * silu).to(gate.dtype)
 
 
+def _add_masked(x: torch.Tensor, y: torch.Tensor, mask: torch.Tensor, factor: float) -> torch.Tensor:
+    return (x.float() + y.float() * mask * factor).to(x.dtype)
+
+
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotary embedding of x (tokens, heads, head_dim) by cos and sin (tokens, 1, head_dim) of the same halves."""
     half = x.shape[-1] // 2
@@ -134,6 +169,7 @@ _EAGER: dict[str, Callable[..., Any]] = {
     "norm_backward": _norm_backward,
     "swiglu": _swiglu,
     "swiglu_backward": _swiglu_backward,
+    "add_masked": _add_masked,
     "rotate": _rotate,
 }
 elementwise.update(_EAGER)

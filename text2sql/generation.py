@@ -101,6 +101,17 @@ def _generate_batch(model: Any, tokenizer: Any, rows: list[list[int]], max_new_t
     return [text.strip() for text in tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)]
 
 
+def hold_linears_in(model: Any, dtype: torch.dtype) -> None:
+    """Round the unquantised linear layers, the adapter's among them, to `dtype` once: the fast path would at every step.
+
+    For a model that only answers; the head keeps its type, since it may be the embedding.
+    """
+    head = fast_path.head(model)
+    for module in model.modules():
+        if type(module) is torch.nn.Linear and module is not head:
+            module.weight.data = module.weight.data.to(dtype)
+
+
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
     """Evaluation mode, and afterwards the mode from before."""

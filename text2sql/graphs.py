@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LAUNCH_BOUND_PARAMETERS = 1_000_000_000
-"""Below this a pass is over before its kernels are launched one by one."""
-
 FILLING_ID = 0
 NO_TARGET = -1
 
@@ -109,7 +106,7 @@ class GraphedPasses:
         layout = Packed(bounds, (), max(self.longest, num_tokens // 64), best_backend(device, step.dtype))
         recorded = Recorded(torch.cuda.CUDAGraph(), static, bounds, torch.zeros_like(factor), torch.zeros_like(factor))
         self._fill(recorded, examples, factor)
-        before = step.gradients.buffer.clone()
+        before = step.adapter.buffer.clone()
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):  # whatever is made on first use must be made before the recording
@@ -119,12 +116,10 @@ class GraphedPasses:
         with torch.cuda.graph(recorded.graph, pool=self.pool):
             self._run(step, recorded, layout)
         self.pool = self.pool or recorded.graph.pool()
-        step.gradients.buffer.copy_(before)
+        step.adapter.buffer.copy_(before)
         log.debug("recorded a pass of %d tokens and %d targets", *size)
         return recorded
 
     @staticmethod
     def _run(step: StepGradient, recorded: Recorded, layout: Packed) -> None:
-        loss = step.loss(recorded.examples, layout)
-        (loss * recorded.factor).backward()
-        recorded.loss.copy_(loss.detach())
+        recorded.loss.copy_(step.adapter.backward(lambda: step.loss(recorded.examples, layout), recorded.factor))

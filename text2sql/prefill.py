@@ -77,7 +77,8 @@ class Tails:
 
 def read(run: Run, rows: Sequence[list[int]], batch: Batch, cache: Cache, heads_per_key: int) -> torch.Tensor:
     """Fill the first slots of `cache` with the prompts of `batch`; their last hidden states (rows, hidden)."""
-    prefixes, tails = [], []
+    prefixes: list[Part] = []
+    tails: list[Part] = []
     for group in batch.groups:
         first = len(tails)
         prefixes.append(Part(rows[group.rows[0]][: group.shared], 0, first, first + len(group.rows)))

@@ -144,9 +144,12 @@ def _model(config: Config, extra: list[dict[str, Any]]) -> Callable[[Sequence[Ex
     """A function from examples to SQL by the config's model; fills `extra` with each example's prompt and whole answer."""
     from tqdm import tqdm
 
-    from text2sql import generation, model
+    from text2sql import generation, model, vllm_engine
 
     model.check_device(config.hardware)
+    by_vllm = config.eval.engine is configuration.Engine.vllm
+    if by_vllm:
+        vllm_engine.check(config)
     adapter = hub.fetch_adapter(config.adapter) if config.adapter is not None else None
     if adapter is not None:
         model.check_adapter(adapter, config)
@@ -158,18 +161,35 @@ def _model(config: Config, extra: list[dict[str, Any]]) -> Callable[[Sequence[Ex
         log.info(
             "%d of %d prompts are shortened in their schema", sum(one.shortened > 0 for one in encoded), len(encoded)
         )
-        base = model.load_base(config)
-        network = base if adapter is None else model.load_adapter(base, adapter, trainable=False)
-        answers = generation.generate(
-            network,
-            tokenizer,
-            [one.ids for one in encoded],
-            max_new_tokens=config.prompt.max_sql_tokens,
-            batch_size=config.hardware.generation_batch_size,
-            precision=model.precision(config.hardware),
-        )
+        rows = [one.ids for one in encoded]
+        if by_vllm:
+            answers = vllm_engine.generate(config, tokenizer, rows, adapter=adapter)
+        else:
+            answers = generation.generate(
+                _network(config, adapter),
+                tokenizer,
+                rows,
+                max_new_tokens=config.prompt.max_sql_tokens,
+                precision=model.precision(config.hardware),
+                max_cache_tokens=config.hardware.max_cache_tokens,
+                graphs=config.hardware.cuda_graphs if config.hardware.device is configuration.Device.cuda else False,
+            )
         for i, text in tqdm(answers, "generating", len(encoded)):
             extra[i] = {"prompt": tokenizer.decode(encoded[i].ids), "answer": text, "shortened": encoded[i].shortened}
         return [generation.extract_sql(more["answer"]) for more in extra]
 
     return answer
+
+
+def _network(config: Config, adapter: Path | None) -> Any:
+    """The base model with the adapter, if any, as config.hardware has it answer."""
+    from text2sql import fast_path, generation, model
+
+    base = model.load_base(config)
+    network = base if adapter is None else model.load_adapter(base, adapter, trainable=False)
+    if config.hardware.fast_path:
+        dtype = model.torch_dtype(config.hardware)
+        if fast_path.unsupported(base) is None:
+            generation.hold_linears_in(network, dtype)
+        fast_path.switch_on(network, dtype)
+    return network

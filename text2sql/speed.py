@@ -31,12 +31,15 @@ class Speed:
     bound: str
 
 
-def uses_graphs(config: Config, geometry: Geometry) -> bool:
-    """Whether passes are recorded as CUDA graphs: as asked for, or where the model is small."""
+def uses_graphs(config: Config, num_weights: int) -> bool:
+    """Whether passes of a model of so many weights are recorded as CUDA graphs: as asked for, or where it is small.
+
+    Checkpointing looks up the state of the random generator, which no graph can.
+    """
     hardware = config.hardware
-    if hardware.device is Device.cpu or not hardware.fast_path:
+    if hardware.device is Device.cpu or not hardware.fast_path or hardware.gradient_checkpointing:
         return False
-    return geometry.num_linear_weights < GRAPHS_BELOW if hardware.cuda_graphs is None else hardware.cuda_graphs
+    return num_weights < GRAPHS_BELOW if hardware.cuda_graphs is None else hardware.cuda_graphs
 
 
 def estimate(config: Config, geometry: Geometry, machine: Machine | None, mean_tokens: float) -> Speed | None:
@@ -55,7 +58,7 @@ def estimate(config: Config, geometry: Geometry, machine: Machine | None, mean_t
         share *= min(1.0, geometry.hidden / WIDE)
     computing = directions * tokens * geometry.flops(mean_tokens / 2) / (machine.tflops * 1e12 * share)
     launching = 0.0
-    if hardware.device is Device.cuda and not uses_graphs(config, geometry):
+    if hardware.device is Device.cuda and not uses_graphs(config, geometry.num_linear_weights):
         each = LAUNCH_S if hardware.fast_path else PLAIN_LAUNCH_S
         launching = passes * directions * geometry.layers * each
     step_s = max(computing, launching)

@@ -11,32 +11,56 @@ from torch import distributed
 
 from text2sql import attention, fast_path, ranks
 from text2sql.cross_entropy import cross_entropy
+from text2sql.fused import Working
 from text2sql.graphs import GraphedPasses
 from text2sql.passes import Pass, Row, concatenate, count_targets, plan, share
 
 
-class FlatGradients:
-    """The gradients of all trainable parameters, as views of one float32 buffer: zeroed, summed over ranks and recorded at once."""
+class Adapter:
+    """The trainable parameters of a network, with their gradients as views of one float32 buffer.
+
+    So gradients are zeroed, summed over ranks and recorded at once. With `working`, for a network on the fast path that is
+    bound by launches, the LoRA matrices also have copies in the type that passes compute in (`fused.Working`).
+    """
 
     ALIGNMENT = 64
 
-    def __init__(self, parameters: Sequence[torch.nn.Parameter]) -> None:
-        self.parameters = list(parameters)
-        starts, size = [], 0
-        for parameter in self.parameters:
-            starts.append(size)
-            size += -(-parameter.numel() // self.ALIGNMENT) * self.ALIGNMENT
-        self.buffer = torch.zeros(size, dtype=torch.float32, device=self.parameters[0].device)
-        self.views = [
-            self.buffer[start : start + parameter.numel()].view_as(parameter)
-            for start, parameter in zip(starts, self.parameters)
-        ]
+    def __init__(self, network: Any, dtype: torch.dtype, working: bool) -> None:
+        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.buffer, views = self._flat(torch.float32)
+        self.views = dict(zip(self.parameters, views))
+        self.copies: dict[torch.nn.Parameter, torch.Tensor] = {}
+        if working:
+            _, copies = self._flat(dtype)
+            self.collected, slopes = self._flat(dtype)
+            self.copies = dict(zip(self.parameters, copies))
+            to = dict(zip(self.parameters, slopes))
+            pairs = fast_path.lora_pairs(network)
+            assert {p for pair in pairs for p in pair} == set(self.parameters), "something learns that is no LoRA matrix"
+            fast_path.use_workings(network, {a: Working(self.copies[a], self.copies[b], to[a], to[b]) for a, b in pairs})
+
+    def _flat(self, dtype: torch.dtype) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        sizes = [-(-parameter.numel() // self.ALIGNMENT) * self.ALIGNMENT for parameter in self.parameters]
+        buffer = torch.zeros(sum(sizes), dtype=dtype, device=self.parameters[0].device)
+        parts = zip(buffer.split(sizes), self.parameters)
+        return buffer, [part[: parameter.numel()].view_as(parameter) for part, parameter in parts]
 
     def begin(self) -> None:
         """Zero gradients, in place, where the optimizer and the passes look for them."""
         self.buffer.zero_()
-        for parameter, view in zip(self.parameters, self.views):
+        for parameter, view in self.views.items():
             parameter.grad = view
+
+    def backward(self, loss: Callable[[], torch.Tensor], factor: torch.Tensor) -> torch.Tensor:
+        """Add the gradient of `loss()` times `factor`; returns the loss."""
+        if self.copies:
+            with torch.no_grad():
+                torch._foreach_copy_(list(self.copies.values()), self.parameters)
+        value = loss()
+        (value * factor).backward()
+        if self.copies:
+            self.buffer.add_(self.collected)
+        return value.detach()
 
 
 class StepGradient:
@@ -49,7 +73,7 @@ class StepGradient:
     def __init__(self, model: Any, max_tokens: int, dtype: torch.dtype, graphs: GraphedPasses | None = None) -> None:
         self.model, self.max_tokens, self.dtype, self.graphs = model, max_tokens, dtype, graphs
         self.device = model.device
-        self.gradients = FlatGradients([p for p in model.parameters() if p.requires_grad])
+        self.adapter = Adapter(model, dtype, working=graphs is not None)
         self.num_tokens = self.num_filling = self.num_passes = 0
 
     def __call__(
@@ -61,13 +85,13 @@ class StepGradient:
         """
         if not self.model.training:
             self.model.train()
-        self.gradients.begin()
+        self.adapter.begin()
         mean = torch.ones((), device=self.device) / count_targets(rows)
         factor, total = scale(mean), torch.zeros((), device=self.device)
         for some in self._passes(rows):
             total += self._pass(some, factor)
         if ranks.world_size() > 1:
-            distributed.all_reduce(self.gradients.buffer)
+            distributed.all_reduce(self.adapter.buffer)
             distributed.all_reduce(total)
         return total * mean
 
@@ -96,9 +120,7 @@ class StepGradient:
             loss, filling = self.graphs(self, rows, factor)
             self.num_filling += filling
             return loss
-        loss = self.loss(concatenate(rows, self.device))
-        (loss * factor).backward()
-        return loss.detach()
+        return self.adapter.backward(lambda: self.loss(concatenate(rows, self.device)), factor)
 
     def loss(self, examples: Pass, layout: attention.Packed | None = None) -> torch.Tensor:
         """The summed cross-entropy of a pass; attention as in `layout`, by default that of the pass's examples."""

@@ -13,9 +13,9 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from text2sql import fast_path, model, ranks
+from text2sql import fast_path, model, ranks, speed
 from text2sql.config import Config, Device
-from text2sql.graphs import LAUNCH_BOUND_PARAMETERS, GraphedPasses
+from text2sql.graphs import GraphedPasses
 from text2sql.passes import Row
 from text2sql.step import StepGradient
 
@@ -106,18 +106,10 @@ def step_gradient(config: Config, network: Any) -> StepGradient:
     hardware, dtype = config.hardware, model.torch_dtype(config.hardware)
     fast = hardware.fast_path and not hardware.fsdp and fast_path.switch_on(network, dtype)
     graphs = None
-    if fast and use_graphs(config, network):
+    num_weights = sum(p.numel() * (2 if p.dtype is torch.uint8 else 1) for p in network.parameters())  # two in a byte
+    if fast and speed.uses_graphs(config, num_weights):
         graphs = GraphedPasses(config.trainer.batch_size, config.trainer.max_length)
     return StepGradient(network, hardware.max_tokens, dtype, graphs)
-
-
-def use_graphs(config: Config, network: Any) -> bool:
-    """Whether passes are recorded as CUDA graphs: as hardware.cuda_graphs says, or where launching is what takes the time."""
-    hardware = config.hardware
-    if hardware.device is Device.cpu or hardware.gradient_checkpointing or hardware.cuda_graphs is False:
-        return False
-    # 4-bit weights count two a byte
-    return hardware.cuda_graphs is True or 2 * sum(p.numel() for p in network.parameters()) < LAUNCH_BOUND_PARAMETERS
 
 
 def sft_config(config: Config, run: Path) -> SFTConfig:
@@ -145,7 +137,7 @@ def sft_config(config: Config, run: Path) -> SFTConfig:
         ddp_backend="gloo" if on_cpu and ranks.world_size() > 1 else None,
         per_device_train_batch_size=batch_size,
         gradient_accumulation_steps=1,
-        gradient_checkpointing=hardware.gradient_checkpointing,
+        gradient_checkpointing=bool(hardware.gradient_checkpointing),
         gradient_checkpointing_kwargs={"use_reentrant": False},
         eval_strategy="steps",
         save_strategy="steps",

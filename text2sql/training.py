@@ -14,10 +14,12 @@ from huggingface_hub import upload_folder
 from transformers import set_seed
 
 from text2sql import config as configuration
-from text2sql import data, hub, model, prompts, ranks, report, runs
+from text2sql import data, fitting, geometry, hub, machines, model, prompts, ranks, report, runs
 from text2sql.callbacks import HistoryCallback, SQLSampleCallback
 from text2sql.config import BadRow, Config, Device
 from text2sql.example import Example
+from text2sql.machines import GIB
+from text2sql.memory import Memory
 from text2sql.passes import Row
 from text2sql.tracking import Tracker
 from text2sql.trainer import TokenBudgetTrainer, sft_config
@@ -73,6 +75,7 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
     tokenizer = model.load_tokenizer(config.model)
     train_set = Tokens.of(loaded.examples, tokenizer, config)
     validation_set = Tokens.of(held_out.examples, tokenizer, config)
+    config, needed = _before_weights(config, [len(row) for row in train_set.rows])
     set_seed(config.seed)  # the adapter's initial weights follow from it
     base = model.load_base(config)
     adapted = model.load_adapter(base, parent, trainable=True) if parent else model.new_adapter(base, config.lora)
@@ -113,6 +116,7 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
         "train/examples_per_second": result.metrics["train_samples_per_second"],
         "validation/examples": float(len(validation_set.rows)),
         "validation/loss": losses[-1],
+        **_peak(config, needed),
     }
     about = {
         "parent": str(parent) if parent else None,
@@ -122,8 +126,33 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
         "tokenizer_sha256": runs.digest(tokenizer.backend_tokenizer.to_str()),
         "prompt_sha256": runs.digest(asdict(config.prompt)),
         "precision": model.precision(config.hardware),
+        "gradient_checkpointing": config.hardware.gradient_checkpointing,
     }
     return metrics, about
+
+
+def _peak(config: Config, needed: Memory | None) -> dict[str, float]:
+    """The memory that training took on this process's GPU, and what was predicted, in GiB."""
+    if config.hardware.device is Device.cpu:
+        return {}
+    predicted = {} if needed is None else {"train/predicted_peak_gib": round(needed.total / GIB, 2)}
+    return {"train/peak_gib": round(torch.cuda.max_memory_allocated() / GIB, 2), **predicted}
+
+
+def _before_weights(config: Config, lengths: list[int]) -> tuple[Config, Memory | None]:
+    """The config with what memory decides, and the memory that training it takes; ValueError if it cannot fit here."""
+    machine = machines.of(replace(config.hardware, gpu=None))  # the device of this process, whatever the preset names
+    try:
+        shape = geometry.of(config.model)
+    except ValueError as error:
+        log.warning("memory is not predicted: %s", error)
+        checkpointing = config.hardware.gradient_checkpointing is not False
+        return replace(config, hardware=replace(config.hardware, gradient_checkpointing=checkpointing)), None
+    config = fitting.settle(config, shape, machine, lengths)
+    needed = fitting.check_fits(config, shape, machine, lengths)
+    if needed is not None and machine is not None:
+        log.info("%s", fitting.verdict(config, needed, machine))
+    return config, needed
 
 
 def _tracker(config: Config, run: Path) -> Tracker:

@@ -80,6 +80,7 @@ def diagnose(config: Config, example: int = 0) -> Report:
     shape, machine = geometry.of(config.model), machines.of(config.hardware)
     tokens, notes = measure(config, example)
     lengths = tokens.lengths if tokens else None
+    config = fitting.settle(config, shape, machine, lengths)
     needed = memory.estimate(config, shape, machine, lengths)
     fits, verdict = _verdict(config, needed, machine)
     mean = tokens.mean if tokens else min(TYPICAL_TOKENS[config.prompt.style], config.trainer.max_length)

@@ -92,7 +92,7 @@ def _speed_rules(config: Config, geometry: Geometry, machine: Machine | None) ->
             ),
         ),
         (
-            speed.uses_graphs(config, geometry) and "8bit" in optim,
+            speed.uses_graphs(config, geometry.num_linear_weights) and "8bit" in optim,
             Trap(
                 f"trainer.optim={optim} cannot be recorded in a CUDA graph: it runs after the graph, a launch for each tensor",
                 "trainer.optim=adamw_torch_fused, whose moments are small for a model of this size",
