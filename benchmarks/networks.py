@@ -1,4 +1,4 @@
-"""Networks for benchmarks: Mistral NeMo 12B's geometry with random NF4 weights, made on the device, and SmolLM2 as trained from."""
+"""Networks for benchmarks: Mistral NeMo 12B's geometry with random NF4 weights made on the device, and SmolLM2."""
 
 from __future__ import annotations
 

@@ -1,8 +1,11 @@
-"""Training speed and memory beside plain TRL: python benchmarks/training.py nemo|smollm2 --rows rows.json.gz (see --help).
+"""Training speed and memory beside plain TRL: python benchmarks/training.py nemo --rows rows.json.gz (see --help).
 
-`encode` writes the rows once: Spider's training questions as SmolLM2's tokens, with the schema in the prompt. The network of `nemo`
-has Mistral NeMo 12B's shape and random NF4 weights, so nothing is downloaded. Each comparison alternates plain and ours in one
-process, on the same weights, and prints a table and one JSON line.
+`encode` writes the rows once: Spider's training questions as SmolLM2's tokens, with the schema in the prompt. The network of
+`nemo` has Mistral NeMo 12B's shape and random NF4 weights, so nothing is downloaded. Plain and ours alternate in one process,
+on the same weights. `ranks` measures the 12B shape on as many GPUs as torchrun starts processes:
+
+    python benchmarks/training.py ranks --rows rows.json.gz
+    torchrun --standalone --nproc-per-node 2 benchmarks/training.py ranks --rows rows.json.gz
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from text2sql import attention, fast_path, fused, model
+from text2sql import attention, fast_path, fused, model, ranks
 from text2sql.graphs import GraphedPasses
 from text2sql.passes import Row
 from text2sql.step import StepGradient
@@ -93,7 +97,10 @@ class Clock(TrainerCallback):
 def plain_trl(
     network: Any, tokenizer: Any, steps: list[list[Row]], *, per_pass: int, precision: str, ck: bool
 ) -> tuple[float, float]:
-    """Seconds of the first and of each other step of TRL's own trainer with the original's settings: per_pass padded rows a pass, accumulated to BATCH."""
+    """Seconds of the first and of each other step of TRL's own trainer with the original's settings.
+
+    `per_pass` padded rows make a pass, accumulated to BATCH.
+    """
     from datasets import Dataset
 
     rows = [row for step in steps for row in step]
@@ -151,6 +158,7 @@ def our_steps(
     graphs: bool = False,
     optim: str = "paged_adamw_8bit",
     warm_up: int = 1,
+    losses: list[float] | None = None,
 ) -> tuple[float, float]:
     """Seconds of the warm-up and of each other step: our passes with clipping and the optimizer.
 
@@ -162,7 +170,7 @@ def our_steps(
     if ck:
         network.gradient_checkpointing_enable({"use_reentrant": False})
         network.enable_input_require_grads()
-    partial = parts is not None and set(parts) != set(fast_path.PARTS)
+    in_part = parts is not None and set(parts) != set(fast_path.PARTS)
     if parts is not None:
         fast_path.switch_on(network, dtype, parts)
     step = StepGradient(network, max_tokens, dtype, GraphedPasses(BATCH, 1024) if graphs else None)
@@ -177,8 +185,10 @@ def our_steps(
     clock = Clock(warm_up)
     try:
         for rows in steps:
-            with torch.autocast(step.device.type, dtype=dtype) if partial else contextlib.nullcontext():
-                step(rows, scaler.scale)
+            with torch.autocast(step.device.type, dtype=dtype) if in_part else contextlib.nullcontext():
+                loss = step(rows, scaler.scale)
+            if losses is not None:
+                losses.append(loss.item())
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             scaler.step(optimizer)
@@ -269,27 +279,25 @@ def run_nemo(options: argparse.Namespace, tokenizer: Any, results: dict[str, Any
             one = steps_of(rows, 1)
             longest = [[Row((one[0][0].ids * 2)[:1024], 1000)]]
 
-            def peak_of_1024() -> tuple[float, float]:
-                return our_steps(network, longest * 2, max_tokens=1024, dtype=half, ck=True)
-
-            show("ours, 1 x 1,024 tokens, fp16, 14.5 GiB", measure(peak_of_1024, 2048, 2), results)
+            run = partial(our_steps, network, longest * 2, max_tokens=1024, dtype=half, ck=True)
+            show("ours, 1 x 1,024 tokens, fp16, 14.5 GiB", measure(run, 2048, 2), results)
             for rate in (0.05, 0.0):
                 networks.set_dropout(network, rate)
                 for max_tokens in options.max_tokens:
                     name = f"ours, <= {max_tokens} tokens, fp16, dropout {rate}, 14.5 GiB"
-                    run = lambda: our_steps(network, more, max_tokens=max_tokens, dtype=half, ck=True)  # noqa: B023, E731
+                    run = partial(our_steps, network, more, max_tokens=max_tokens, dtype=half, ck=True)
                     show(name, measure(run, num_more, len(more)), results)
             networks.set_dropout(network, 0.05)
             for _ in range(options.repeats):
-                run = lambda: plain_trl(network, tokenizer, few, per_pass=1, precision="fp16", ck=True)  # noqa: E731
+                run = partial(plain_trl, network, tokenizer, few, per_pass=1, precision="fp16", ck=True)
                 show("plain TRL one by one, others fp16, 14.5 GiB", measure(run, num_few, len(few)), results)
-                run = lambda: our_steps(network, more, max_tokens=4096, dtype=half, ck=True)  # noqa: E731
+                run = partial(our_steps, network, more, max_tokens=4096, dtype=half, ck=True)
                 show("ours, <= 4096 tokens, fp16, dropout 0.05, 14.5 GiB", measure(run, num_more, len(more)), results)
             networks.convert_others(network, single)
             networks.set_compute(network, single)
-            run = lambda: plain_trl(network, tokenizer, few[:1], per_pass=1, precision="fp16", ck=True)  # noqa: E731
+            run = partial(plain_trl, network, tokenizer, few[:1], per_pass=1, precision="fp16", ck=True)
             show("plain TRL, the original's (others fp32), 14.5 GiB", measure(run, num_few // 2, 1), results)
-            run = lambda: our_steps(network, more, max_tokens=1024, dtype=half, ck=True)  # noqa: E731
+            run = partial(our_steps, network, more, max_tokens=1024, dtype=half, ck=True)
             show("ours, others fp32, <= 1024 tokens, 14.5 GiB", measure(run, num_more, len(more)), results)
         torch.cuda.set_per_process_memory_fraction(1.0)
     if "bf16" in options.arms:
@@ -309,10 +317,10 @@ def run_nemo(options: argparse.Namespace, tokenizer: Any, results: dict[str, Any
         for dropout in (0.05, 0.0):
             networks.set_dropout(network, dropout)
             for name, settings in levers if dropout else levers[-2:]:
-                run = lambda: our_steps(network, big, max_tokens=8192, dtype=brain, **settings)  # noqa: B023, E731
+                run = partial(our_steps, network, big, max_tokens=8192, dtype=brain, **settings)
                 show(f"bf16 {name}, dropout {dropout}", measure(run, num_more, len(big)), results)
         networks.set_dropout(network, 0.05)
-        run = lambda: plain_trl(network, tokenizer, few, per_pass=1, precision="bf16", ck=True)  # noqa: E731
+        run = partial(plain_trl, network, tokenizer, few, per_pass=1, precision="bf16", ck=True)
         show("plain TRL one by one, bf16, ck", measure(run, num_few, len(few)), results)
 
 
@@ -328,36 +336,73 @@ def run_smollm2(options: argparse.Namespace, tokenizer: Any, results: dict[str, 
     settings: dict[str, Any] = {"max_tokens": 16_384, "dtype": dtype, "ck": False}
     for _ in range(options.repeats):
         for ck in (True, False):
-            run = lambda: plain_trl(network, tokenizer, few, per_pass=BATCH, precision="bf16", ck=ck)  # noqa: B023, E731
+            run = partial(plain_trl, network, tokenizer, few, per_pass=BATCH, precision="bf16", ck=ck)
             show(f"plain TRL, padded batch of 16, {'' if ck else 'no '}ck", measure(run, num_few, len(few)), results)
-        run = lambda: our_steps(network, few, parts=None, **settings)  # noqa: E731
+        run = partial(our_steps, network, few, parts=None, **settings)
         show("passes, plain modules", measure(run, num_few, len(few)), results)
-        run = lambda: our_steps(network, few, **settings)  # noqa: E731
+        run = partial(our_steps, network, few, **settings)
         show("the fast path, no graphs", measure(run, num_few, len(few)), results)
         if device == "cuda":
             for optim in ("paged_adamw_8bit", "adamw_torch_fused"):
                 twice = more + more  # every size is recorded in the first half
-                run = lambda: our_steps(  # noqa: E731
+                run = partial(
+                    our_steps,
                     network,
                     twice,
                     graphs=True,
                     optim=optim,
                     warm_up=len(more),
-                    **settings,  # noqa: B023
+                    **settings,
                 )
                 show(f"the fast path, graphs, {optim}", measure(run, num_more, len(more)), results)
 
 
+def run_ranks(options: argparse.Namespace, tokenizer: Any, results: dict[str, Any]) -> None:
+    """Examples a second of the 12B geometry on all ranks together, and the losses, which must not depend on their number."""
+    device = torch.device("cuda", ranks.local_rank())
+    torch.cuda.set_device(device)
+    if ranks.world_size() > 1:
+        torch.distributed.init_process_group("nccl", device_id=device)
+    steps = steps_of(read_rows(options.rows), options.steps)
+    tokens = sum(len(row.ids) for step in steps for row in step)
+    network = networks.adapted(networks.nemo(str(device), torch.float16, torch.float16, layers=options.layers), 0.0)
+    losses: list[float] = []
+    for arm, dtype, max_tokens in (("t4", torch.float16, 6144), ("bf16", torch.bfloat16, 8192)):
+        if arm not in options.arms:
+            continue
+        networks.convert_others(network, dtype)
+        networks.set_compute(network, dtype)
+        with turing() if arm == "t4" else contextlib.nullcontext():
+            run = partial(
+                our_steps,
+                network,
+                steps,
+                max_tokens=max_tokens,
+                dtype=dtype,
+                ck=True,
+                losses=losses,
+            )
+            found = measure(run, tokens, len(steps))
+        if ranks.is_main():
+            show(f"{arm}, <= {max_tokens} tokens a pass, {ranks.world_size()} GPU(s)", found, results)
+    if ranks.is_main():
+        print("losses", " ".join(f"{loss:.5f}" for loss in losses))
+    if ranks.world_size() > 1:
+        torch.distributed.destroy_process_group()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["encode", "nemo", "smollm2"])
+    parser.add_argument("what", choices=["encode", "nemo", "smollm2", "ranks"])
     parser.add_argument("--rows", required=True, help="the encoded rows (.json.gz)")
     parser.add_argument("--data", help="encode: Spider's folder")
     parser.add_argument("--smollm2", help="folder of the converted SmolLM2 (default: the package's cache)")
     parser.add_argument("--steps", type=int, default=4, help="optimizer steps of an arm")
     parser.add_argument("--repeats", type=int, default=2, help="how often plain and ours alternate")
     parser.add_argument("--layers", type=int, default=40, help="layers of the 12B geometry")
-    parser.add_argument("--max-tokens", nargs="+", type=int, default=[4096, 6144], help="nemo: passes tried under the cap")
+    parser.add_argument(
+        "--max-tokens", nargs="+", type=int, default=[4096, 6144], help="nemo: passes tried under the cap"
+    )
     parser.add_argument("--arms", nargs="+", default=["t4", "bf16"], help="nemo: t4, bf16")
     parser.add_argument("--json", type=Path, help="write every number here")
     options = parser.parse_args()
@@ -375,7 +420,7 @@ def main() -> None:
     if torch.cuda.is_available():
         results["gpu"] = torch.cuda.get_device_name()
         fused.compile_elementwise(torch.device("cuda"))
-    {"nemo": run_nemo, "smollm2": run_smollm2}[options.what](options, tokenizer, results)
+    {"nemo": run_nemo, "smollm2": run_smollm2, "ranks": run_ranks}[options.what](options, tokenizer, results)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 

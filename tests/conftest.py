@@ -34,6 +34,18 @@ SMALL = (
 )
 
 
+def pytest_collection_modifyitems(items):
+    """Skip what is marked gpu where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
 @pytest.fixture(scope="session")
 def compose_raw():
     """A function from overrides, as typed, to the composed config before config.load()."""

@@ -10,11 +10,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config
 
 from text2sql import fast_path, model
-from text2sql.config import Lora, Quant
+from text2sql.config import Config, Device, Hardware, Lora, Model, Quant
 from text2sql.passes import Row
 from text2sql.step import StepGradient
 
-VOCABULARY = 96
+VOCABULARY, WIDTH = 96, 64
 GEOMETRIES = {"mistral": MistralConfig, "llama": LlamaConfig, "qwen2": Qwen2Config}
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 QUANTS = {
@@ -28,7 +28,7 @@ def configured(kind, **changes):
     """A configuration of two layers with grouped heads, whose heads together are wider than the hidden states."""
     sizes = {
         "vocab_size": VOCABULARY,
-        "hidden_size": 64,
+        "hidden_size": WIDTH,
         "intermediate_size": 128,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
@@ -55,15 +55,11 @@ def fresh(kind="mistral", **changes):
 
 
 def quantised(network, quant, folder):
-    """`network` as it comes back from disk with its weights quantised."""
+    """`network` as the package loads it from disk with its weights quantised."""
     network.save_pretrained(folder)
-    return AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=torch.float32,
-        quantization_config=model.quantization(QUANTS[quant]),
-        device_map={"": "cpu"},
-        attn_implementation="sdpa",
-    )
+    hardware = Hardware(name="cpu", device=Device.cpu, max_tokens=1)
+    settings = Model(name="saved", path=str(folder), hub_id="saved")
+    return model.load_base(Config(model=settings, quant=QUANTS[quant], hardware=hardware))
 
 
 def adapted(network, modules=MODULES, dropout=0.0):

@@ -281,8 +281,8 @@ def test_a_quantity_that_is_not_positive_is_refused_by_name(values, key, value):
             ["quant=int8", "quant=nf4", "hardware=cpu"],
         ),
         (
-            {"hardware.fsdp": True, "hardware.device": "cpu", "hardware.fp16": False},
-            ["hardware.fsdp=true", "hardware.fsdp=false", "hardware=cpu"],
+            {"hardware.fsdp": True, "quant.load_in_8bit": True, "quant.load_in_4bit": False},
+            ["hardware.fsdp=true", "quant=int8", "quant=nf4", "quant=none"],
         ),
         ({"trainer.max_length": 200}, ["trainer.max_length=200", "prompt.max_sql_tokens=200"]),
         ({"phase.number": 2, "adapter": None}, ["phase=2", "adapter=null", "adapter=auto", "data=gretel"]),

@@ -93,9 +93,13 @@ def test_what_is_saved_for_the_gradient_is_one_more_hidden_state_and_no_logits()
 
 
 def test_without_gradients_none_is_worked_out():
-    hidden, head, targets = drawn(0, 5)
-    assert not cross_entropy(hidden.detach(), head, targets).requires_grad
-    assert cross_entropy(hidden.detach(), head, targets).item() == pytest.approx(torchs(hidden, head, targets).item())
+    hidden, head, targets = drawn(0, CHUNK + 5)
+    hidden = hidden.detach()
+    with torch.no_grad(), Shapes() as made:
+        loss = cross_entropy(hidden, head, targets)
+    assert not loss.requires_grad
+    assert hidden.shape not in made.seen
+    assert loss.item() == pytest.approx(torchs(hidden, head, targets).item())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -106,7 +110,7 @@ def test_a_half_takes_a_factor_that_is_no_half_itself(dtype, factor):
     weak = 1e-3  # so that the gradient times the largest factor, which is over 65,504, fits a half again
     _, slope = with_gradient(cross_entropy(hidden, head, targets) * weak, hidden, factor)
     assert slope.isfinite().all()
-    assert torch.allclose(slope.float(), exact.float() * weak * factor, rtol=2e-2, atol=2e-2 * weak * factor)
+    assert torch.allclose(slope.float(), exact.float() * weak * factor, rtol=2e-2, atol=2e-2 * weak * factor + 2.0**-24)
 
 
 def test_the_loss_of_halves_is_a_float32():

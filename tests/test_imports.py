@@ -37,19 +37,25 @@ machines    | config                                         |                  
 memory      | config geometry machines                       |                                      |
 fitting     | config geometry machines memory                |                                      |
 speed       | config geometry machines                       |                                      |
-model       | config tiny smollm2                            | torch peft transformers huggingface_hub |
+model       | config ranks tiny smollm2                      | torch bitsandbytes peft transformers huggingface_hub |
 doctor      | config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
 cli         | runs evaluation comparison                     |                                      | hydra omegaconf commandline doctor
 attention   |                                                | torch transformers                   |
 fused       |                                                | torch bitsandbytes                   |
-fast_path   | attention fused                                | torch bitsandbytes peft              |
+passes      |                                                | torch                                |
+cross_entropy |                                              | torch                                |
+fast_path   | memory attention fused                         | torch transformers bitsandbytes peft |
+graphs      | attention passes                               | torch                                |
+step        | ranks attention fused passes cross_entropy fast_path graphs | torch                   |
+sharding    | ranks attention passes cross_entropy fast_path step | torch                      |
+trainer     | config ranks speed model passes fast_path graphs step sharding | torch datasets trl            |
 prefixes    |                                                |                                      |
 prefill     | attention prefixes                             | torch                                |
 decoding    | attention fast_path prefixes prefill           | torch                                |
 generation  | fast_path decoding                             | torch bitsandbytes                   |
 vllm_engine | config model                                   |                                      | vllm
 callbacks   | example runs tracking config prompts scorer sql generation | transformers             |
-training    | example runs tracking hub config prompts data report model callbacks | torch transformers trl datasets huggingface_hub |
+training    | example runs tracking hub config ranks prompts data report geometry machines memory fitting model passes sharding trainer callbacks | torch transformers huggingface_hub |
 scoring     | example sql runs hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation model generation fast_path vllm_engine
 launch      | runs config ranks commandline                  |                                      | torch tqdm model training
 train.py    | config prompts data commandline launch         | hydra omegaconf                      |

@@ -241,7 +241,9 @@ def test_without_graphs_a_small_model_waits_for_kernel_launches(compose):
     without = replace(config, hardware=replace(config.hardware, cuda_graphs=False))
     assert speed.estimate(config, shape, H100, 100).bound == "arithmetic"
     assert speed.estimate(without, shape, H100, 100).bound == "launching kernels"
-    assert not speed.uses_graphs(replace(config, hardware=replace(config.hardware, device=Device.cpu)), shape.num_linear_weights)
+    assert not speed.uses_graphs(
+        replace(config, hardware=replace(config.hardware, device=Device.cpu)), shape.num_linear_weights
+    )
 
 
 def test_two_devices_take_half_the_time(nemo):

@@ -83,12 +83,15 @@ def best_backend(device: torch.device, dtype: torch.dtype) -> str:
 def _by_example(
     layout: Packed, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    """One causal call for each example; runs everywhere."""
+    """One causal call for each example; runs everywhere. On a CPU in float32, whose backward is twice as fast as bf16's."""
+    kind = query.dtype
+    if query.device.type == "cpu":
+        query, key, value = query.float(), key.float(), value.float()
     times = query.shape[1] // key.shape[1]
     key, value = repeat(key, times), repeat(value, times)
     parts = zip(*(tensor.split(layout.lengths, dim=2) for tensor in (query, key, value)))
     outputs = [scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale) for q, k, v in parts]
-    return torch.cat(outputs, dim=2).transpose(1, 2)
+    return torch.cat(outputs, dim=2).transpose(1, 2).to(kind)
 
 
 def _flash(layout: Packed, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:

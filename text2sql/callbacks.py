@@ -66,7 +66,7 @@ class SQLSampleCallback(TrainerCallback):
             max_new_tokens=self.config.prompt.max_sql_tokens,
             precision=self.precision,
             max_cache_tokens=self.config.hardware.max_cache_tokens,
-            graphs=False,  # for so few answers recording takes longer than it saves
+            graphs=self.config.hardware.cuda_graphs,
         )
         rows = [self._row(state.global_step, self.examples[i], text) for i, text in sorted(answers)]
         for row in rows:

@@ -267,8 +267,8 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
             f"trainer.max_length={trainer.max_length}; raise the first or lower the second",
         ),
         (
-            hardware.fsdp and hardware.device is Device.cpu,
-            "hardware.fsdp=true shards a model over GPUs; set hardware.fsdp=false with hardware=cpu",
+            hardware.fsdp and quant.load_in_8bit,
+            "quant=int8 cannot be sharded; choose quant=nf4 or quant=none with hardware.fsdp=true",
         ),
         (hardware.fp16 and hardware.bf16 is True, "hardware.fp16 and hardware.bf16 are both true; choose one"),
         (

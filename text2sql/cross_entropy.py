@@ -48,5 +48,5 @@ def cross_entropy(hidden: torch.Tensor, head: torch.nn.Linear, targets: torch.Te
 
     Negative targets count nothing. The head learns nothing: it gets no gradient.
     """
-    loss: torch.Tensor = ChunkedCrossEntropy.apply(hidden, head.weight, head.bias, targets)  # type: ignore[no-untyped-call]
+    loss: torch.Tensor = ChunkedCrossEntropy.apply(hidden, head.weight, head.bias, targets)
     return loss

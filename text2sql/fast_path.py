@@ -29,14 +29,20 @@ PARTS = ("attention", "linear", "norm", "mlp", "embedding")
 PLAIN_ATTENTION = ("LlamaAttention", "MistralAttention", "Qwen2Attention")
 
 
+def changes_logits(model: Any) -> bool:
+    """Whether `model` does something with its logits after the head: caps them (Gemma 2) or scales them (Cohere, Granite)."""
+    config = causal(model).config.get_text_config()
+    return any(getattr(config, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"))
+
+
 def unsupported(model: Any) -> str | None:
     """Why the fast path would compute something else than this model means, or None."""
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
     if window is not None:
         return f"it has sliding-window attention ({window} tokens)"
-    if getattr(config, "attn_logit_softcapping", None) or getattr(config, "final_logit_softcapping", None):
-        return "it caps its logits"
+    if getattr(config, "attn_logit_softcapping", None) or changes_logits(model):
+        return "it caps or scales its logits"
     if not getattr(model, "_supports_attention_backend", False):
         return "its attention cannot be exchanged"
     return None
@@ -63,7 +69,9 @@ def switch_on(model: Any, dtype: torch.dtype, parts: Collection[str] = PARTS) ->
         fused.compile_elementwise(network.device)
     unpack = _unpacked_bytes(network, dtype) <= memory.UNPACKED_LIMIT_BYTES
     workings: Workings = {}
-    fast = {module: _fast_forward(module, dtype, unpack, workings) for module in _modules(network) if _part(module) in parts}
+    fast = {
+        module: _fast_forward(module, dtype, unpack, workings) for module in _modules(network) if _part(module) in parts
+    }
     replaced = [(module, forward) for module, forward in fast.items() if forward is not None]
     for module, forward in replaced:
         module.forward = forward
@@ -112,14 +120,15 @@ def causal(model: Any) -> Any:
 
 def _modules(network: Any) -> list[torch.nn.Module]:
     """The modules to look at: all but the head, and but what lies within a LoRA layer, which computes for it."""
-    inside = {id(part) for module in network.modules() if isinstance(module, LoraLayer) for part in module.modules()}
-    layers = {id(module) for module in network.modules() if isinstance(module, LoraLayer)}
+    layers: list[Any] = [module for module in network.modules() if isinstance(module, LoraLayer)]
+    inside = {part for layer in layers for part in layer.modules()} - set(layers)
     output = network.get_output_embeddings()
-    return [m for m in network.modules() if m is not output and (id(m) in layers or id(m) not in inside)]
+    return [module for module in network.modules() if module is not output and module not in inside]
 
 
 def _unpacked_bytes(network: Any, dtype: torch.dtype) -> int:
-    layers = [module for module in network.modules() if isinstance(module, Linear4bit)]
+    output = network.get_output_embeddings()
+    layers = [m for m in network.modules() if isinstance(m, torch.nn.Linear) and m is not output]
     return sum(layer.in_features * layer.out_features for layer in layers) * dtype.itemsize
 
 
@@ -149,10 +158,11 @@ def _fast_forward(module: Any, dtype: torch.dtype, unpack: bool, workings: Worki
 
 
 def _weight_of(linear: Any, dtype: torch.dtype, unpack: bool) -> fused.Packed4bit | torch.Tensor:
-    if not isinstance(linear, Linear4bit):
-        return linear.weight.detach()
-    packed = fused.Packed4bit(linear.weight.data, linear.weight.quant_state)
-    return packed.unpack(dtype) if unpack else packed
+    weight = linear.weight
+    if isinstance(linear, Linear4bit):
+        weight = fused.Packed4bit(weight.data, weight.quant_state)
+        return weight.unpack(dtype) if unpack else weight
+    return weight.detach().to(dtype) if unpack else weight.detach()
 
 
 def _bias_of(linear: Any, dtype: torch.dtype) -> torch.Tensor | None:
@@ -161,8 +171,11 @@ def _bias_of(linear: Any, dtype: torch.dtype) -> torch.Tensor | None:
 
 def lora_pairs(model: Any) -> list[tuple[torch.nn.Parameter, torch.nn.Parameter]]:
     """A and B of every LoRA layer that the fast path computes."""
-    layers = [module for module in causal(model).modules() if isinstance(module, LoraLayer) and "forward" in vars(module)]
-    return [(layer.lora_A[name].weight, layer.lora_B[name].weight) for layer in layers for name in layer.active_adapters]
+    found = causal(model).modules()
+    layers: list[Any] = [module for module in found if isinstance(module, LoraLayer) and "forward" in vars(module)]
+    return [
+        (layer.lora_A[name].weight, layer.lora_B[name].weight) for layer in layers for name in layer.active_adapters
+    ]
 
 
 def _lora_linear(layer: Any, dtype: torch.dtype, unpack: bool, workings: Workings) -> Callable[..., Any] | None:

@@ -79,7 +79,8 @@ class LoraLinear(torch.autograd.Function):
             dropped, mask = torch.ops.aten.native_dropout(x, dropout, True)
         low = dropped @ used_a.T
         output.addmm_(low, used_b.T, alpha=scaling)
-        ctx.save_for_backward(x, low, a, b, *(() if mask is None else (mask,)))
+        keep_dropped = working is not None  # a small model has the memory, and no time for one more kernel
+        ctx.save_for_backward(dropped if keep_dropped else x, low, a, b, *(() if mask is None else (mask,)))
         ctx.weight, ctx.scaling, ctx.keep, ctx.working = weight, scaling, 1 / (1 - dropout), working
         return output
 
@@ -90,7 +91,9 @@ class LoraLinear(torch.autograd.Function):
         working, scaling, keep = ctx.working, ctx.scaling, ctx.keep
         used_a, used_b = (working.a, working.b) if working else (a.to(x.dtype), b.to(x.dtype))
         through = slope @ used_b
-        dropped = torch.ops.aten.native_dropout_backward(x, masks[0], keep) if masks else x
+        dropped = x
+        if masks and not working:
+            dropped = torch.ops.aten.native_dropout_backward(x, masks[0], keep)
         grad_a = _scaled_product(through.T, dropped, scaling, working and working.grad_a)
         del dropped
         grad_b = _scaled_product(slope.T, low, scaling, working and working.grad_b)
@@ -139,16 +142,11 @@ def _norm_backward(slope: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, e
 
 
 def _swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    wide = gate.float()
-    return (wide * torch.sigmoid(wide) * up.float()).to(gate.dtype)
+    return torch.nn.functional.silu(gate) * up
 
 
 def _swiglu_backward(slope: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    wide, rate = gate.float(), slope.float()
-    sigmoid = torch.sigmoid(wide)
-    silu = wide * sigmoid
-    by_gate = rate * up.float() * (sigmoid + silu * (1 - sigmoid))
-    return by_gate.to(gate.dtype), (rate * silu).to(gate.dtype)
+    return torch.ops.aten.silu_backward(slope * up, gate), slope * torch.nn.functional.silu(gate)
 
 
 def _add_masked(x: torch.Tensor, y: torch.Tensor, mask: torch.Tensor, factor: float) -> torch.Tensor:
@@ -192,7 +190,7 @@ def compile_elementwise(device: torch.device) -> bool:
         for dtype in (torch.float32,):  # a probe: the real types compile on their first use
             x = torch.ones(3, 8, dtype=dtype, device=device)
             compiled["norm"](x, x[0], 1e-5)
-    except Exception as error:  # noqa: BLE001  whatever keeps the compiler from working, the plain functions do
+    except Exception as error:
         log.warning("torch.compile does not work here (%s): element-wise parts run unfused", str(error).split("\n")[0])
         torch._dynamo.reset()
         return False

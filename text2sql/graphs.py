@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
 from text2sql.attention import Packed, best_backend
 from text2sql.passes import Pass, Row, concatenate
-
-if TYPE_CHECKING:
-    from text2sql.step import StepGradient
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +29,18 @@ def bucket(num_tokens: int) -> int:
 
 
 def target_bucket(num_targets: int) -> int:
-    """Places for targets in a recorded pass: a power of two, 256 at least."""
-    return max(256, 1 << (num_targets - 1).bit_length())
+    """Places for targets in a recorded pass: a power of two, and so many at least that sizes rarely differ in nothing else."""
+    return max(1024, 1 << (num_targets - 1).bit_length())
+
+
+class Step(Protocol):
+    """What a recording needs of `step.StepGradient`."""
+
+    device: torch.device
+    dtype: torch.dtype
+    adapter: Any
+
+    def loss(self, examples: Pass, layout: Packed | None = None) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class GraphedPasses:
         self.recordings: dict[tuple[int, int], Recorded] = {}
         self.pool: Any = None
 
-    def __call__(self, step: StepGradient, rows: Sequence[Row], factor: torch.Tensor) -> tuple[torch.Tensor, int]:
+    def __call__(self, step: Step, rows: Sequence[Row], factor: torch.Tensor) -> tuple[torch.Tensor, int]:
         """The summed loss of `rows`, whose gradient times `factor` is added; and how many tokens only fill the recording."""
         examples = concatenate(rows)
         size = (bucket(examples.num_tokens), target_bucket(examples.num_targets))
@@ -92,7 +99,7 @@ class GraphedPasses:
             target.copy_(source.pin_memory(), non_blocking=True)
         recorded.factor.copy_(factor)
 
-    def _record(self, step: StepGradient, size: tuple[int, int], examples: Pass, factor: torch.Tensor) -> Recorded:
+    def _record(self, step: Step, size: tuple[int, int], examples: Pass, factor: torch.Tensor) -> Recorded:
         device, (num_tokens, num_targets) = step.device, size
         whole = torch.zeros((4, max(size)), dtype=torch.long, device=device)
         static = Pass(
@@ -107,13 +114,15 @@ class GraphedPasses:
         recorded = Recorded(torch.cuda.CUDAGraph(), static, bounds, torch.zeros_like(factor), torch.zeros_like(factor))
         self._fill(recorded, examples, factor)
         before = step.adapter.buffer.clone()
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # whatever is made on first use must be made before the recording
-            self._run(step, recorded, layout)
-        torch.cuda.current_stream().wait_stream(aside)
+        if self.pool is None:  # whatever is made on first use must be made before the first recording
+            aside = torch.cuda.Stream()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                self._run(step, recorded, layout)
+            torch.cuda.current_stream().wait_stream(aside)
         torch.cuda.synchronize()
-        with torch.cuda.graph(recorded.graph, pool=self.pool):
+        # relaxed: a size may want a kernel that no other had, and loading it is no part of the recording
+        with torch.cuda.graph(recorded.graph, pool=self.pool, capture_error_mode="relaxed"):
             self._run(step, recorded, layout)
         self.pool = self.pool or recorded.graph.pool()
         step.adapter.buffer.copy_(before)
@@ -121,5 +130,5 @@ class GraphedPasses:
         return recorded
 
     @staticmethod
-    def _run(step: StepGradient, recorded: Recorded, layout: Packed) -> None:
+    def _run(step: Step, recorded: Recorded, layout: Packed) -> None:
         recorded.loss.copy_(step.adapter.backward(lambda: step.loss(recorded.examples, layout), recorded.factor))

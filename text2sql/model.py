@@ -7,11 +7,14 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from bitsandbytes.nn import Linear4bit, Params4bit
 from huggingface_hub.errors import HFValidationError
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
@@ -26,6 +29,9 @@ os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 # bitsandbytes calls a function that newer torch announces to remove; nothing a user of this package can act on.
 warnings.filterwarnings("ignore", message="_check_is_size will be removed", category=FutureWarning)
+
+FSDP_PREFIX = "_fsdp_wrapped_module."
+"""In the name of a parameter, before that of every module that FSDP has wrapped."""
 
 PROBE = [{"role": "user", "content": "Write SQL.\n\nQuestion: How many singers do we have?"}]
 
@@ -108,43 +114,95 @@ def load_base(config: Config) -> Any:
 
     transformers reads one shard at a time and quantises each weight on the device, so that no whole copy exists in CPU memory.
 
+    A model to shard stays in CPU memory, one copy a machine: only its first process has the weights, the others the shapes.
+
     On a CPU, where quantising takes most of the loading, the jobs of one process share it; each gets a copy of its own.
     """
+    dtype, to_shard = config.hardware.dtype, is_sharded(config.hardware)
     if config.hardware.device is Device.cpu:
-        return copy.deepcopy(_quantised_on_cpu(config.model, config.quant, config.hardware.dtype))
-    return _load(config.model, config.quant, config.hardware.dtype, {"": ranks.local_rank()})
+        return copy.deepcopy(_quantised_on_cpu(config.model, config.quant, dtype, to_shard))
+    device_map = {"": ranks.local_rank()}
+    if not to_shard:
+        return _load(config.model, config.quant, dtype, device_map)
+    with _kept_by_one_process():
+        base = _load(config.model, config.quant, dtype, device_map, to_shard=True)
+    _fill_meta(base)
+    return base
 
 
-def _quantised_on_cpu(model: Model, quant: Quant, dtype: str) -> Any:
-    key = repr((model, quant, dtype))
+def is_sharded(hardware: Hardware) -> bool:
+    """Whether this process is to hold a shard of the frozen weights: it is one of several of a run with hardware.fsdp."""
+    return hardware.fsdp and ranks.world_size() > 1
+
+
+def _quantised_on_cpu(model: Model, quant: Quant, dtype: str, to_shard: bool) -> Any:
+    key = repr((model, quant, dtype, to_shard))
     if key not in _on_cpu:
         _on_cpu.clear()
-        _on_cpu[key] = _load(model, quant, dtype, {"": "cpu"})
+        _on_cpu[key] = _load(model, quant, dtype, {"": "cpu"}, to_shard)
     return _on_cpu[key]
 
 
 _on_cpu: dict[str, Any] = {}
 
 
-def _load(model: Model, quant: Quant, dtype: str, device_map: Any) -> Any:
+@contextmanager
+def _kept_by_one_process() -> Iterator[None]:
+    """Have transformers load as for FSDP: quantise on the GPU, then keep in CPU memory, or on `meta` in all but one process."""
+    switches = ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING")
+    os.environ.update(dict.fromkeys(switches, "true"))
+    try:
+        yield
+    finally:
+        for name in switches:
+            del os.environ[name]
+
+
+def _fill_meta(network: Any) -> None:
+    """CPU memory, untouched and so not taken from the machine, for weights on `meta`, where PEFT would put the adapter too."""
+    filled: dict[torch.nn.Parameter, torch.nn.Parameter] = {}  # a tied weight stays one
+    for module in network.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            if not weight.is_meta:
+                continue
+            if weight not in filled:
+                values = torch.empty_like(weight.data, device="cpu")
+                is_4bit = isinstance(weight, Params4bit)
+                about = {key: value for key, value in vars(weight).items() if not key.startswith("_")}
+                filled[weight] = (
+                    Params4bit(values, **about) if is_4bit else torch.nn.Parameter(values, requires_grad=False)
+                )
+            module.register_parameter(name, filled[weight])
+
+
+def _load(model: Model, quant: Quant, dtype: str, device_map: Any, to_shard: bool = False) -> Any:
     loaded = _from_pretrained(
         AutoModelForCausalLM,
         model,
         dtype=getattr(torch, dtype),
-        quantization_config=quantization(quant),
+        quantization_config=quantization(quant, dtype if to_shard else None),
         device_map=device_map,
         attn_implementation=model.attn_implementation,
     )
     loaded.config.use_cache = False
     for module in loaded.modules():
-        if type(module).__name__.endswith("RMSNorm"):
+        if type(module).__name__.endswith("RMSNorm") and not to_shard:  # a shard holds weights of one type
             module.float()  # a few megabytes, and the scales keep what fp16 would cut off
+        if isinstance(module, Linear4bit):
+            # bitsandbytes 0.49 repacks weights on such a CPU when it first evaluates, and never back: gradients are wrong then
+            module.support_avx512bf16_for_cpu = False
     return loaded
 
 
-def quantization(quant: Quant) -> BitsAndBytesConfig | None:
-    """transformers' quantisation config, or None for unquantised weights."""
-    return BitsAndBytesConfig(**asdict(quant)) if quant.load_in_4bit or quant.load_in_8bit else None
+def quantization(quant: Quant, storage: str | None = None) -> BitsAndBytesConfig | None:
+    """transformers' quantisation config, or None for unquantised weights.
+
+    With `storage`, a type, 4-bit weights lie in elements of it, as FSDP needs to shard them with the others, and unpack to it.
+    """
+    if not (quant.load_in_4bit or quant.load_in_8bit):
+        return None
+    kept = {} if storage is None else {"bnb_4bit_quant_storage": storage, "bnb_4bit_compute_dtype": storage}
+    return BitsAndBytesConfig(**{**asdict(quant), **kept})
 
 
 def _from_pretrained(kind: Any, model: Model, **settings: Any) -> Any:
@@ -203,6 +261,11 @@ def restore_adapter(model: Any, values: dict[str, torch.Tensor]) -> None:
     assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
 
 
+def adapter_state(model: Any) -> dict[str, torch.Tensor]:
+    """The trainable parameters by the names that they are saved under, whether or not `model` is sharded."""
+    return {n.replace(FSDP_PREFIX, ""): p.detach() for n, p in model.named_parameters() if p.requires_grad}
+
+
 def check_adapter(folder: Path, config: Config) -> None:
     """ValueError unless the PEFT adapter in `folder` belongs on config's base model and has config's LoRA shape."""
     path = folder / "adapter_config.json"
@@ -232,6 +295,7 @@ def save_adapter(model: Any, tokenizer: Any, config_yaml: str, hub_id: str, fold
         peft_config.base_model_name_or_path = hub_id
     base = model.get_base_model()
     base.name_or_path = base.config._name_or_path = hub_id  # PEFT writes these into the model card
-    model.save_pretrained(folder, save_embedding_layers=False)  # LoRA never changes them; True and auto ask the Hub
+    # LoRA never changes embeddings, and save_embedding_layers=True or auto would ask the Hub
+    model.save_pretrained(folder, state_dict=adapter_state(model), save_embedding_layers=False)
     tokenizer.save_pretrained(folder)
     (folder / "config.yaml").write_text(config_yaml, encoding="utf-8")

@@ -76,7 +76,9 @@ def concatenate(rows: Sequence[Row], device: torch.device | str = "cpu") -> Pass
     """The pass of these rows, on `device`."""
     ids = [token for row in rows for token in row.ids]
     positions = [position for row in rows for position in range(len(row.ids))]
-    sources, targets, start = [], [], 0
+    sources: list[int] = []
+    targets: list[int] = []
+    start = 0
     for row in rows:
         first = max(row.prompt_length, 1)  # nothing comes before an example's first token to predict it from
         sources += range(start + first - 1, start + len(row.ids) - 1)

@@ -36,8 +36,12 @@ class Adapter:
             self.copies = dict(zip(self.parameters, copies))
             to = dict(zip(self.parameters, slopes))
             pairs = fast_path.lora_pairs(network)
-            assert {p for pair in pairs for p in pair} == set(self.parameters), "something learns that is no LoRA matrix"
-            fast_path.use_workings(network, {a: Working(self.copies[a], self.copies[b], to[a], to[b]) for a, b in pairs})
+            assert {p for pair in pairs for p in pair} == set(self.parameters), (
+                "something learns that is no LoRA matrix"
+            )
+            fast_path.use_workings(
+                network, {a: Working(self.copies[a], self.copies[b], to[a], to[b]) for a, b in pairs}
+            )
 
     def _flat(self, dtype: torch.dtype) -> tuple[torch.Tensor, list[torch.Tensor]]:
         sizes = [-(-parameter.numel() // self.ALIGNMENT) * self.ALIGNMENT for parameter in self.parameters]
@@ -127,13 +131,23 @@ class StepGradient:
         if fast_path.is_on(self.model):
             layout = layout or attention.packed(examples.lengths, self.device, self.dtype)
             hidden = fast_path.hidden_states(self.model, examples.ids, examples.positions, layout)
+        elif fast_path.changes_logits(self.model):
+            with self._autocast():
+                logits = self.model(**_plain(examples), logits_to_keep=examples.sources).logits[0]
+            return torch.nn.functional.cross_entropy(logits.float(), examples.targets, reduction="sum")
         else:
             with self._autocast():
-                decoder = fast_path.causal(self.model).get_decoder()
-                # transformers reads from positions that restart where examples begin; a cache would make it forget that
-                hidden = decoder(input_ids=examples.ids, position_ids=examples.positions, use_cache=False)[0]
+                hidden = fast_path.causal(self.model).get_decoder()(**_plain(examples))[0]
         learned = hidden[0].index_select(0, examples.sources).to(self.dtype)
         return cross_entropy(learned, fast_path.head(self.model), examples.targets)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+
+
+def _plain(examples: Pass) -> dict[str, Any]:
+    """What stock modules want of a pass.
+
+    transformers reads from positions that restart where examples begin; a cache would make it forget that.
+    """
+    return {"input_ids": examples.ids, "position_ids": examples.positions, "use_cache": False}

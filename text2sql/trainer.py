@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from text2sql import fast_path, model, ranks, speed
+from text2sql import fast_path, model, ranks, sharding, speed
 from text2sql.config import Config, Device
 from text2sql.graphs import GraphedPasses
 from text2sql.passes import Row
@@ -59,15 +59,21 @@ def collate(rows: list[Row]) -> dict[str, list[Row]]:
 class TokenBudgetTrainer(SFTTrainer):
     """SFTTrainer whose optimizer steps are those of `StepGradient`; its schedule, checkpoints and callbacks are upstream's."""
 
-    def __init__(self, config: Config, train_rows: list[Row], validation_rows: list[Row], **settings: Any) -> None:
+    def __init__(
+        self,
+        config: Config,
+        train_rows: list[Row],
+        validation_rows: list[Row],
+        shards: torch.nn.Module | None = None,
+        **settings: Any,
+    ) -> None:
         placeholder = Dataset.from_dict(
             {"input_ids": [[0]] * len(train_rows)}
         )  # upstream counts it and reads nothing else
         super().__init__(train_dataset=placeholder, eval_dataset=placeholder, data_collator=collate, **settings)
-        self.config, self.train_rows, self.validation_rows = config, train_rows, validation_rows
-        if not config.hardware.fsdp:
-            # Gradients of the adapter are summed by the step itself, and it computes in its own types: no shell is wanted.
-            self.accelerator.prepare_model = lambda network, **_: network
+        self.config, self.train_rows, self.validation_rows, self.shards = config, train_rows, validation_rows, shards
+        # Gradients of the adapter are summed by the step itself, and it computes in its own types: no shell is wanted.
+        self.accelerator.prepare_model = lambda network, **_: network
         self._step: StepGradient | None = None
 
     def get_train_dataloader(self) -> StepLoader:
@@ -83,13 +89,17 @@ class TokenBudgetTrainer(SFTTrainer):
     def step(self) -> StepGradient:
         """What computes this run's steps; made at the first, when the adapter is float32 and where it will stay."""
         if self._step is None:
-            self._step = step_gradient(self.config, self.model)
+            self._step = step_gradient(self.config, self.model, self.shards)
         return self._step
 
-    def training_step(self, model: Any, inputs: dict[str, list[Row]], num_items_in_batch: Any = None) -> torch.Tensor:
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Leave the gradient of one whole optimizer step in the parameters; returns its mean loss over the learned tokens."""
         scaler = self.accelerator.scaler
         return self.step(inputs["rows"], **({} if scaler is None else {"scale": scaler.scale}))
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Upstream's checkpoint on rank 0, which cannot ask a sharded model for its state alone: the adapter's is enough."""
+        super()._save(output_dir, model.adapter_state(self.model))
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """The mean validation loss over learned tokens, logged and handed to the callbacks."""
@@ -101,10 +111,15 @@ class TokenBudgetTrainer(SFTTrainer):
         return metrics
 
 
-def step_gradient(config: Config, network: Any) -> StepGradient:
-    """The computation of steps for a network with its adapter, by the fast path and by graphs where config has them."""
+def step_gradient(config: Config, network: Any, shards: torch.nn.Module | None = None) -> StepGradient:
+    """The computation of steps for a network with its adapter, by the fast path and by graphs where config has them.
+
+    `shards` is what `sharding.shard` made of the network, if it is sharded.
+    """
     hardware, dtype = config.hardware, model.torch_dtype(config.hardware)
-    fast = hardware.fast_path and not hardware.fsdp and fast_path.switch_on(network, dtype)
+    if shards is not None:
+        return sharding.ShardedStepGradient(network, hardware.max_tokens, dtype, shards)
+    fast = hardware.fast_path and fast_path.switch_on(network, dtype)
     graphs = None
     num_weights = sum(p.numel() * (2 if p.dtype is torch.uint8 else 1) for p in network.parameters())  # two in a byte
     if fast and speed.uses_graphs(config, num_weights):

@@ -14,7 +14,7 @@ from huggingface_hub import upload_folder
 from transformers import set_seed
 
 from text2sql import config as configuration
-from text2sql import data, fitting, geometry, hub, machines, model, prompts, ranks, report, runs
+from text2sql import data, fitting, geometry, hub, machines, model, prompts, ranks, report, runs, sharding
 from text2sql.callbacks import HistoryCallback, SQLSampleCallback
 from text2sql.config import BadRow, Config, Device
 from text2sql.example import Example
@@ -35,6 +35,11 @@ def train(config: Config, folder: str) -> float:
     """
     run = Path(folder)
     model.check_device(replace(config.hardware, devices=ranks.local_world_size()))
+    if config.hardware.fsdp and ranks.world_size() == 1:
+        raise ValueError(
+            f"hardware.fsdp=true shards a model over several processes and this run has one (hardware.devices="
+            f"{config.hardware.devices}); raise hardware.devices, or set hardware.fsdp=false (hardware=gpu)"
+        )
     if not ranks.is_main():
         return _train(config, run)[0]["validation/loss"]
     runs.start(
@@ -223,12 +228,19 @@ def build_trainer(
 ) -> TokenBudgetTrainer:
     """The trainer with its adapter in float32, writing checkpoints, history and live samples into `run`."""
     live = [example for example in validation_set.examples if example.executable][: config.eval.num_live_samples]
-    precision = model.precision(config.hardware)
+    precision, shards = model.precision(config.hardware), None
+    if model.is_sharded(config.hardware):  # before upstream moves a whole model to the GPU and the optimizer is made
+        on_gpu = config.hardware.device is Device.cuda
+        shards = sharding.shard(adapted, model.torch_dtype(config.hardware), on_gpu)
+        if live:
+            log.info("no live samples: one process alone cannot generate with a sharded model")
+        live = []
     values = model.adapter_in_float32(adapted)
     trainer = TokenBudgetTrainer(
         config,
         train_set.as_rows(),
         validation_set.as_rows(),
+        shards,
         model=adapted,
         args=sft_config(config, run),
         processing_class=tokenizer,
