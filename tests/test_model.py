@@ -153,6 +153,24 @@ def test_two_loads_give_independent_copies(config):
     assert checksum(second) == checksum(model.load_base(config)) == before
 
 
+def test_an_evaluation_changes_no_gradient_of_four_bit_weights(small):
+    config = small("quant=nf4", "lora.lora_dropout=0")
+    base = model.load_base(config)
+    network = model.new_adapter(base, config.lora).train()
+    ids = torch.arange(5, 69)[None]
+
+    def gradient():
+        network.zero_grad()
+        network(input_ids=ids, labels=ids).loss.backward()
+        return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+    before = gradient()
+    with torch.no_grad():
+        network.eval()(input_ids=ids)
+    network.train()
+    torch.testing.assert_close(gradient(), before)
+
+
 def test_training_changes_neither_its_base_nor_the_one_that_the_process_shares(small, tmp_path, monkeypatch):
     config = small("phase=1", "trainer.max_steps=2", "trainer.learning_rate=0.1", "eval.num_live_samples=0")
     shared = model._quantised_on_cpu(config.model, config.quant, config.hardware.dtype)

@@ -101,8 +101,9 @@ class LoraLinear(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = slope @ weight_in(ctx.weight, x.dtype)
             if masks:
-                _any_number(grad_x, masks[0])
-                grad_x = elementwise["add_masked"](grad_x, through @ used_a, masks[0], keep * scaling)
+                low_x = through @ used_a
+                _any_number(grad_x, low_x, masks[0])
+                grad_x = elementwise["add_masked"](grad_x, low_x, masks[0], keep * scaling)
             else:
                 grad_x.addmm_(through, used_a, alpha=scaling)
         if working:

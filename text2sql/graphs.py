@@ -14,6 +14,9 @@ from text2sql.passes import Pass, Row, concatenate
 
 log = logging.getLogger(__name__)
 
+WARMED_UP = 2
+"""Sizes that are run once before they are recorded: what is made on first use, and what torch.compile makes anew, for any
+number of tokens, when it meets a second."""
 FILLING_ID = 0
 NO_TARGET = -1
 
@@ -114,7 +117,7 @@ class GraphedPasses:
         recorded = Recorded(torch.cuda.CUDAGraph(), static, bounds, torch.zeros_like(factor), torch.zeros_like(factor))
         self._fill(recorded, examples, factor)
         before = step.adapter.buffer.clone()
-        if self.pool is None:  # whatever is made on first use must be made before the first recording
+        if len(self.recordings) < WARMED_UP:
             aside = torch.cuda.Stream()
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):

@@ -135,7 +135,7 @@ def is_sharded(hardware: Hardware) -> bool:
     return hardware.fsdp and ranks.world_size() > 1
 
 
-def _quantised_on_cpu(model: Model, quant: Quant, dtype: str, to_shard: bool) -> Any:
+def _quantised_on_cpu(model: Model, quant: Quant, dtype: str, to_shard: bool = False) -> Any:
     key = repr((model, quant, dtype, to_shard))
     if key not in _on_cpu:
         _on_cpu.clear()
