@@ -174,11 +174,10 @@ def our_steps(
     if parts is not None:
         fast_path.switch_on(network, dtype, parts)
     step = StepGradient(network, max_tokens, dtype, GraphedPasses(BATCH, 1024) if graphs else None)
-    parameters = step.adapter.parameters
+    parameters, eight_bit = step.adapter.parameters, optim == "paged_adamw_8bit" and torch.cuda.is_available()
+    learned = parameters if parts is None or in_part else step.adapter.as_one(eight_bit)
     optimizer: Any = (
-        bnb.optim.PagedAdamW8bit(parameters, lr=1e-4)
-        if optim == "paged_adamw_8bit" and torch.cuda.is_available()
-        else torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+        bnb.optim.PagedAdamW8bit(learned, lr=1e-4) if eight_bit else torch.optim.AdamW(learned, lr=1e-4, fused=True)
     )
     half = dtype is torch.float16
     scaler = torch.amp.GradScaler(enabled=half)

@@ -62,10 +62,10 @@ def quantised(network, quant, folder):
     return model.load_base(Config(model=settings, quant=QUANTS[quant], hardware=hardware))
 
 
-def adapted(network, modules=MODULES, dropout=0.0):
+def adapted(network, modules=MODULES, dropout=0.0, r=4):
     """`network` with an adapter whose B is not zero, so that every LoRA matrix has a gradient."""
     torch.manual_seed(1)
-    lora = Lora(r=4, lora_alpha=8, lora_dropout=dropout, target_modules=list(modules))
+    lora = Lora(r=r, lora_alpha=2 * r, lora_dropout=dropout, target_modules=list(modules))
     network = model.new_adapter(network, lora)
     for name, parameter in network.named_parameters():
         if "lora_B" in name:

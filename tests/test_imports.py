@@ -34,9 +34,9 @@ report      | sql runs                                       |                  
 comparison  | example runs                                   |                                      | numpy scipy omegaconf
 geometry    | tiny config                                    |                                      | transformers
 machines    | config                                         |                                      | torch psutil
-memory      | config geometry machines                       |                                      |
-fitting     | config geometry machines memory                |                                      |
 speed       | config geometry machines                       |                                      |
+memory      | config geometry machines speed                 |                                      |
+fitting     | config geometry machines memory                |                                      |
 model       | config ranks tiny smollm2                      | torch bitsandbytes peft transformers huggingface_hub |
 doctor      | config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
 cli         | runs evaluation comparison                     |                                      | hydra omegaconf commandline doctor

@@ -196,18 +196,21 @@ def test_validation_changes_no_step_after_it(network, fast, quant):
 # Training
 
 
-def trained(learner, max_tokens, fast, num_steps=50, working=False):
-    """The losses of so many steps with AdamW."""
+def trained(learner, max_tokens, fast, num_steps=50, working=False, as_one=None):
+    """The losses of so many steps with AdamW; `as_one` has it see the adapter as one parameter (eight_bit: True or False)."""
     if fast:
         assert fast_path.switch_on(learner, torch.float32)
     steps = StepGradient(learner, max_tokens, torch.float32)
     if working:
         steps.adapter = Adapter(learner, torch.float32, working=True)
-    optimizer = torch.optim.AdamW(trainable(learner).values(), lr=1e-3)
+    learned = list(trainable(learner).values()) if as_one is None else steps.adapter.as_one(eight_bit=as_one)
+    optimizer = torch.optim.AdamW(learned, lr=1e-3)
     losses = []
     for number in range(num_steps):
         losses.append(steps(some_rows(number % 10, [5 + (7 * number + 11 * i) % 20 for i in range(5)])).item())
+        torch.nn.utils.clip_grad_norm_(trainable(learner).values(), 0.5)
         optimizer.step()
+        learner.zero_grad()
     return losses
 
 
@@ -224,6 +227,32 @@ def test_fifty_steps_follow_the_same_losses(network, quant, variants):
 def test_working_copies_follow_the_same_losses(network):
     expected = trained(network(), max_tokens=60, fast=True, num_steps=10)
     assert trained(network(), max_tokens=60, fast=True, num_steps=10, working=True) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("working", [False, True])
+@pytest.mark.parametrize("eight_bit", [False, True])
+def test_an_optimizer_that_sees_one_parameter_learns_what_one_that_sees_all_does(network, eight_bit, working):
+    expected, found = network(r=40), network(r=40)
+    losses = trained(expected, 60, fast=True, num_steps=10)
+    assert trained(found, 60, fast=True, num_steps=10, working=working, as_one=eight_bit) == pytest.approx(
+        losses, rel=1e-4
+    )
+    weights = dict(expected.named_parameters())
+    for name, parameter in trainable(found).items():
+        assert torch.allclose(parameter, weights[name], atol=1e-5), name
+
+
+def test_matrices_that_8_bit_optimizers_leave_alone_stay_apart_and_all_begin_where_a_block_does(network):
+    learner = network(r=40)
+    fast_path.switch_on(learner, torch.float32)
+    adapter = StepGradient(learner, 1000, torch.float32).adapter
+    whole, *apart = adapter.as_one(eight_bit=True)
+    assert {p.numel() < 4096 for p in apart} == {True}
+    large = [p for p in trainable(learner).values() if p.numel() >= 4096]
+    assert len(apart) + len(large) == len(trainable(learner)) and apart and large
+    starts = {(p.data_ptr() - whole.data_ptr()) // 4 for p in large}
+    assert {start % 256 for start in starts} == {0}
+    assert adapter.as_one(eight_bit=False)[1:] == []
 
 
 def test_the_mean_loss_is_that_of_the_newest_weights_beside_working_copies(network):

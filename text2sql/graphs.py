@@ -113,7 +113,8 @@ class GraphedPasses:
             examples.lengths,
         )
         bounds = torch.zeros(self.max_examples + 2, dtype=torch.int32, device=device)
-        layout = Packed(bounds, (), max(self.longest, num_tokens // 64), best_backend(device, step.dtype))
+        longest = min(self.longest, num_tokens)  # no filling is as long; kernels refuse more than there are tokens
+        layout = Packed(bounds, (), longest, best_backend(device, step.dtype))
         recorded = Recorded(torch.cuda.CUDAGraph(), static, bounds, torch.zeros_like(factor), torch.zeros_like(factor))
         self._fill(recorded, examples, factor)
         before = step.adapter.buffer.clone()

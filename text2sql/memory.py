@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from text2sql import machines
+from text2sql import machines, speed
 from text2sql.config import Config, Device
 from text2sql.geometry import Geometry
 from text2sql.machines import GIB, Machine
@@ -55,6 +55,8 @@ class Kept:
 
 # Fast path: both norms' inputs and outputs; gate, up and their product; queries and the attention's output; keys and values.
 FUSED = Kept(hidden=4, intermediate=3, query=2, key=2, inputs=0, passing=2, passing_with_dropout=3)
+# Where passes are recorded each linear keeps its own dropped-out input in place of what several share, and of the product.
+RECORDED = Kept(hidden=2, intermediate=2, query=2, key=2, inputs=1, passing=2, passing_with_dropout=3)
 # The plain modules under autocast: norms keep float32 copies, silu its own output, rotary embedding and PEFT theirs.
 PLAIN = Kept(hidden=8, intermediate=4, query=4, key=0, inputs=1, passing=1, passing_with_dropout=2)
 
@@ -86,6 +88,8 @@ def estimate(
     config: Config, geometry: Geometry, machine: Machine | None, lengths: Sequence[int] | None = None
 ) -> Memory:
     """The peak memory of training `config` on one `machine`; `lengths` are the training examples' in tokens, if known."""
+    if config.hardware.fsdp:  # a sharded model computes by its plain modules
+        config = replace(config, hardware=replace(config.hardware, fast_path=False))
     precision, tokens = machines.precision(config.hardware, machine), tokens_per_pass(config, lengths)
     parts = (
         *_weights(config, geometry, precision),
@@ -122,8 +126,10 @@ def _weights(config: Config, geometry: Geometry, precision: str) -> list[Part]:
         unpacked = geometry.num_linear_weights * BYTES[precision]
         parts.append(Part("unpacked weights", unpacked, f"small enough to be held in {precision} as well"))
     if shards > 1:
-        whole = GATHERED_LAYERS * geometry.num_linear_weights / geometry.layers * each
-        parts.append(Part("gathered layers", round(whole), f"{GATHERED_LAYERS} layers whole at a time"))
+        layers = GATHERED_LAYERS * geometry.num_linear_weights / geometry.layers * each
+        table = geometry.vocab * geometry.hidden * BYTES[hardware.dtype]
+        reason = f"{GATHERED_LAYERS} layers and the embedding table or the head, whole at a time"
+        parts.append(Part("gathered weights", round(layers + table), reason))
     return parts
 
 
@@ -165,7 +171,7 @@ def _stream_bytes(config: Config, precision: str) -> int:
 
 def _layer_bytes(config: Config, geometry: Geometry, machine: Machine | None, precision: str) -> float:
     """What one layer keeps of one token, without checkpointing."""
-    kept, each, targets = _counts(config), BYTES[precision], config.lora.target_modules
+    kept, each, targets = _counts(config, geometry), BYTES[precision], config.lora.target_modules
     flash = config.hardware.fast_path and not _repeats_keys(config, machine)
     numbers = (
         kept.intermediate * geometry.intermediate
@@ -178,8 +184,11 @@ def _layer_bytes(config: Config, geometry: Geometry, machine: Machine | None, pr
     return numbers * each + kept.hidden * geometry.hidden * _stream_bytes(config, precision) + masks
 
 
-def _counts(config: Config) -> Kept:
-    return FUSED if config.hardware.fast_path else PLAIN
+def _counts(config: Config, geometry: Geometry) -> Kept:
+    if not config.hardware.fast_path:
+        return PLAIN
+    recorded = speed.uses_graphs(config, geometry.num_linear_weights) and config.lora.lora_dropout > 0
+    return RECORDED if recorded else FUSED
 
 
 def _repeats_keys(config: Config, machine: Machine | None) -> bool:
@@ -191,7 +200,7 @@ def _repeats_keys(config: Config, machine: Machine | None) -> bool:
 
 def _passing(config: Config, geometry: Geometry, machine: Machine | None, precision: str, tokens: int) -> Part:
     """What exists while one layer's gradient is worked out: with checkpointing, all that the layer keeps as well."""
-    kept, each = _counts(config), BYTES[precision]
+    kept, each = _counts(config, geometry), BYTES[precision]
     vectors = kept.passing_with_dropout if config.lora.lora_dropout > 0 else kept.passing
     work = _workspace(config, geometry, precision)
     size = max(vectors * geometry.intermediate * tokens * each, geometry.intermediate * tokens * each + work)

@@ -24,9 +24,6 @@ from text2sql.config import Config, Device, Hardware, Lora, Model, Quant
 
 log = logging.getLogger(__name__)
 
-# Read at torch's first allocation. Passes differ in size, and segments that cannot grow leave gigabytes of holes between them.
-os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-
 # bitsandbytes calls a function that newer torch announces to remove; nothing a user of this package can act on.
 warnings.filterwarnings("ignore", message="_check_is_size will be removed", category=FutureWarning)
 

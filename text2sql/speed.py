@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from text2sql.config import Config, Device
 from text2sql.geometry import Geometry
@@ -46,7 +46,7 @@ def estimate(config: Config, geometry: Geometry, machine: Machine | None, mean_t
     """The speed on `machine` for examples of `mean_tokens` tokens; None where its peak is not known."""
     if machine is None or machine.tflops is None:
         return None
-    hardware = config.hardware
+    hardware = replace(config.hardware, fast_path=config.hardware.fast_path and not config.hardware.fsdp)
     step_tokens = config.trainer.batch_size * mean_tokens
     tokens = math.ceil(config.trainer.batch_size / hardware.devices) * mean_tokens
     passes = max(1, math.ceil(tokens / hardware.max_tokens))

@@ -15,6 +15,9 @@ from text2sql.fused import Working
 from text2sql.graphs import GraphedPasses
 from text2sql.passes import Pass, Row, concatenate, count_targets, plan, share
 
+SMALL = 4096
+"""Elements under which bitsandbytes' 8-bit optimizers keep a parameter's moments in 32 bits (its min_8bit_size)."""
+
 
 class Adapter:
     """The trainable parameters of a network, with their gradients as views of one float32 buffer.
@@ -23,46 +26,68 @@ class Adapter:
     bound by launches, the LoRA matrices also have copies in the type that passes compute in (`fused.Working`).
     """
 
-    ALIGNMENT = 64
+    ALIGNMENT = 256
+    """Elements: where a parameter begins in a buffer. bitsandbytes' 8-bit optimizers share a scale among so many."""
 
     def __init__(self, network: Any, dtype: torch.dtype, working: bool) -> None:
-        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.parameters = sorted(learned, key=lambda parameter: parameter.numel() < SMALL)
         self.buffer, views = self._flat(torch.float32)
         self.views = dict(zip(self.parameters, views))
-        self.copies: dict[torch.nn.Parameter, torch.Tensor] = {}
+        self.whole: torch.nn.Parameter | None = None
+        self.values: torch.Tensor | None = None
+        self.copies: torch.Tensor | None = None
         if working:
-            _, copies = self._flat(dtype)
+            self.copies, copied = self._flat(dtype)
             self.collected, slopes = self._flat(dtype)
-            self.copies = dict(zip(self.parameters, copies))
-            to = dict(zip(self.parameters, slopes))
+            copy, slope = dict(zip(self.parameters, copied)), dict(zip(self.parameters, slopes))
             pairs = fast_path.lora_pairs(network)
-            assert {p for pair in pairs for p in pair} == set(self.parameters), (
-                "something learns that is no LoRA matrix"
-            )
-            fast_path.use_workings(
-                network, {a: Working(self.copies[a], self.copies[b], to[a], to[b]) for a, b in pairs}
-            )
+            assert {p for pair in pairs for p in pair} == set(learned), "something learns that is no LoRA matrix"
+            fast_path.use_workings(network, {a: Working(copy[a], copy[b], slope[a], slope[b]) for a, b in pairs})
+            self.copied = copied
+
+    def _size(self, parameter: torch.nn.Parameter) -> int:
+        return -(-parameter.numel() // self.ALIGNMENT) * self.ALIGNMENT
 
     def _flat(self, dtype: torch.dtype) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        sizes = [-(-parameter.numel() // self.ALIGNMENT) * self.ALIGNMENT for parameter in self.parameters]
+        sizes = [self._size(parameter) for parameter in self.parameters]
         buffer = torch.zeros(sum(sizes), dtype=dtype, device=self.parameters[0].device)
         parts = zip(buffer.split(sizes), self.parameters)
         return buffer, [part[: parameter.numel()].view_as(parameter) for part, parameter in parts]
+
+    def as_one(self, eight_bit: bool) -> list[torch.nn.Parameter]:
+        """The parameters for an optimizer that treats every element alike: one, whose parts they become, in place of hundreds.
+
+        With `eight_bit` those under SMALL elements stay apart: bitsandbytes keeps their moments in 32 bits.
+        """
+        self.values, views = self._flat(torch.float32)
+        for parameter, view in zip(self.parameters, views):
+            view.copy_(parameter.data)
+            parameter.data = view
+        apart = [parameter for parameter in self.parameters if eight_bit and parameter.numel() < SMALL]
+        size = len(self.values) - sum(map(self._size, apart))
+        self.whole = torch.nn.Parameter(self.values[:size])
+        return [self.whole, *apart]
 
     def begin(self) -> None:
         """Zero gradients, in place, where the optimizer and the passes look for them."""
         self.buffer.zero_()
         for parameter, view in self.views.items():
             parameter.grad = view
+        if self.whole is not None:
+            self.whole.grad = self.buffer[: len(self.whole)]
 
     def backward(self, loss: Callable[[], torch.Tensor], factor: torch.Tensor) -> torch.Tensor:
         """Add the gradient of `loss()` times `factor`; returns the loss."""
-        if self.copies:
+        if self.copies is not None:
             with torch.no_grad():
-                torch._foreach_copy_(list(self.copies.values()), self.parameters)
+                if self.values is not None:
+                    self.copies.copy_(self.values)
+                else:
+                    torch._foreach_copy_(self.copied, self.parameters)
         value = loss()
         (value * factor).backward()
-        if self.copies:
+        if self.copies is not None:
             self.buffer.add_(self.collected)
         return value.detach()
 
