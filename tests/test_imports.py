@@ -37,7 +37,7 @@ machines    | config                                         |                  
 speed       | config geometry machines                       |                                      |
 memory      | config geometry machines speed                 |                                      |
 fitting     | config geometry machines memory                |                                      |
-model       | config ranks tiny smollm2                      | torch bitsandbytes peft transformers huggingface_hub |
+model       | config ranks machines tiny smollm2             | torch bitsandbytes peft transformers huggingface_hub |
 doctor      | config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
 cli         | runs evaluation comparison                     |                                      | hydra omegaconf commandline doctor
 attention   |                                                | torch transformers                   |
@@ -51,7 +51,7 @@ sharding    | ranks attention passes cross_entropy fast_path step | torch       
 trainer     | config ranks speed model passes fast_path graphs step sharding | torch datasets trl            |
 prefixes    |                                                |                                      |
 prefill     | attention prefixes                             | torch                                |
-decoding    | attention fast_path prefixes prefill           | torch                                |
+decoding    | speed attention fast_path prefixes prefill     | torch                                |
 generation  | fast_path decoding                             | torch bitsandbytes                   |
 vllm_engine | config model                                   |                                      | vllm
 callbacks   | example runs tracking config prompts scorer sql generation | transformers             |

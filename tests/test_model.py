@@ -15,7 +15,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from text2sql import config as configuration
-from text2sql import model, tiny, training
+from text2sql import machines, model, tiny, training
 from text2sql.config import Device
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -327,7 +327,7 @@ def test_precision_follows_the_machine_where_the_config_leaves_it_open(
     compose, monkeypatch, choice, capability, cpu_flags, expected
 ):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
-    monkeypatch.setattr(model, "_cpu_multiplies_bf16", lambda: cpu_flags)
+    monkeypatch.setattr(machines, "cpu_multiplies_bf16", lambda: cpu_flags)
     assert model.precision(compose(["model=tiny", choice]).hardware) == expected
 
 
@@ -335,7 +335,7 @@ def test_precision_follows_the_machine_where_the_config_leaves_it_open(
 @pytest.mark.parametrize("bf16, expected", [(True, "bf16"), (False, "fp32")])
 def test_an_explicit_bf16_is_not_second_guessed(compose, monkeypatch, choice, bf16, expected):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 0) if not bf16 else (7, 5))
-    monkeypatch.setattr(model, "_cpu_multiplies_bf16", lambda: not bf16)
+    monkeypatch.setattr(machines, "cpu_multiplies_bf16", lambda: not bf16)
     assert model.precision(compose(["model=tiny", choice, f"hardware.bf16={bf16}"]).hardware) == expected
 
 

@@ -11,14 +11,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import linear
 
-from text2sql import fast_path, prefill, prefixes
+from text2sql import fast_path, prefill, prefixes, speed
 from text2sql.attention import Cache, Layout
 from text2sql.prefixes import Batch
 
 log = logging.getLogger(__name__)
 
-LAUNCH_BOUND_PARAMETERS = 1_000_000_000
-"""Below this a step is over before its kernels are launched one by one, so that recording it pays."""
 MAX_ROWS = 1024
 CPU_CACHE_TOKENS = 32_768
 SHARE_OF_FREE_MEMORY = 0.6
@@ -120,7 +118,7 @@ def decode(
 
 def launch_bound(one: Decoder) -> bool:
     """Whether a step of this model is on a GPU and so small that launching its kernels takes longer than running them."""
-    return one.device.type == "cuda" and sum(p.numel() for p in one.model.parameters()) < LAUNCH_BOUND_PARAMETERS
+    return one.device.type == "cuda" and sum(p.numel() for p in one.model.parameters()) < speed.GRAPHS_BELOW
 
 
 def default_cache_tokens(one: Decoder) -> int:

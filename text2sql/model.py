@@ -19,8 +19,9 @@ from huggingface_hub.errors import HFValidationError
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from text2sql import ranks, smollm2, tiny
+from text2sql import machines, ranks, smollm2, tiny
 from text2sql.config import Config, Device, Hardware, Lora, Model, Quant
+from text2sql.machines import Machine
 
 log = logging.getLogger(__name__)
 
@@ -43,31 +44,15 @@ def check_device(hardware: Hardware) -> None:
 
 
 def precision(hardware: Hardware) -> str:
-    """`fp16`, `bf16` or `fp32`: what the passes run in.
-
-    hardware.bf16=null decides by the machine: compute capability 8.0 or more on a GPU (a T4 answers that it supports bf16
-    and emulates it), native bf16 arithmetic on a CPU.
-    """
-    if hardware.fp16:
-        return "fp16"
-    if hardware.bf16 is not None:
-        return "bf16" if hardware.bf16 else "fp32"
-    if hardware.device is Device.cuda:
-        return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
-    return "bf16" if _cpu_multiplies_bf16() else "fp32"
+    """`fp16`, `bf16` or `fp32`: what the passes run in, by `machines.precision` for the machine at hand."""
+    if hardware.device is Device.cpu or hardware.fp16 or hardware.bf16 is not None:
+        return machines.precision(hardware, None)
+    return machines.precision(hardware, Machine("this GPU", 0.0, torch.cuda.get_device_capability()))
 
 
 def torch_dtype(hardware: Hardware) -> torch.dtype:
     """The type that passes run in, by `precision`."""
     return {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision(hardware)]
-
-
-def _cpu_multiplies_bf16() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except FileNotFoundError:  # not Linux
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def resolve(model: Model) -> str:

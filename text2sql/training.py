@@ -87,6 +87,8 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
     tracker = _tracker(config, run)
     try:
         trainer = build_trainer(config, adapted, tokenizer, train_set, validation_set, run, tracker)
+        if not ranks.is_main():
+            torch.manual_seed(config.seed + ranks.rank())  # dropout of its own for each rank's examples
         b_norm = model.lora_b_norm(adapted)
         log.info("phase %d %s: %d examples", config.phase.number, config.phase.name, len(train_set.rows))
         log.info(
