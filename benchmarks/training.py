@@ -85,66 +85,80 @@ def show(name: str, found: dict[str, Any], results: dict[str, Any]) -> None:
 def run_nemo(options: argparse.Namespace, tokenizer: Any, results: dict[str, Any]) -> None:
     """The 12B geometry: as on a T4 (fp16, 14.5 GiB, no flash attention), then bf16 with all of the GPU."""
     rows = read_rows(options.rows)
-    few, more = steps_of(rows, 2), steps_of(rows, options.steps)
-    num_few, num_more = (sum(len(row.ids) for step in steps for row in step) for steps in (few, more))
-    half, single, brain = torch.float16, torch.float32, torch.bfloat16
+    half = torch.float16
     started = time.perf_counter()
     network = networks.adapted(networks.nemo("cuda", half, half, layers=options.layers), 0.05)
     torch.cuda.synchronize()
-    print(
-        f"network made in {time.perf_counter() - started:.0f} s, {torch.cuda.memory_allocated() / GIB:.2f} GiB",
-        flush=True,
-    )
-    total = torch.cuda.get_device_properties(0).total_memory
+    made_s, held = time.perf_counter() - started, torch.cuda.memory_allocated() / GIB
+    print(f"network made in {made_s:.0f} s, {held:.2f} GiB", flush=True)
     if "t4" in options.arms:
+        total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(14.5 * GIB / total)
         with turing():
-            one = steps_of(rows, 1)
-            longest = [[Row((one[0][0].ids * 2)[:1024], 1000)]]
-
-            run = partial(our_steps, network, longest * 2, max_tokens=1024, dtype=half, ck=True)
-            show("ours, 1 x 1,024 tokens, fp16, 14.5 GiB", measure(run, 2048, 2), results)
-            for rate in (0.05, 0.0):
-                networks.set_dropout(network, rate)
-                for max_tokens in options.max_tokens:
-                    name = f"ours, <= {max_tokens} tokens, fp16, dropout {rate}, 14.5 GiB"
-                    run = partial(our_steps, network, more, max_tokens=max_tokens, dtype=half, ck=True)
-                    show(name, measure(run, num_more, len(more)), results)
-            networks.set_dropout(network, 0.05)
-            for _ in range(options.repeats):
-                run = partial(plain_trl, network, tokenizer, few, per_pass=1, precision="fp16", ck=True)
-                show("plain TRL one by one, others fp16, 14.5 GiB", measure(run, num_few, len(few)), results)
-                run = partial(our_steps, network, more, max_tokens=4096, dtype=half, ck=True)
-                show("ours, <= 4096 tokens, fp16, dropout 0.05, 14.5 GiB", measure(run, num_more, len(more)), results)
-            networks.convert_others(network, single)
-            networks.set_compute(network, single)
-            run = partial(plain_trl, network, tokenizer, few[:1], per_pass=1, precision="fp16", ck=True)
-            show("plain TRL, the original's (others fp32), 14.5 GiB", measure(run, num_few // 2, 1), results)
-            run = partial(our_steps, network, more, max_tokens=1024, dtype=half, ck=True)
-            show("ours, others fp32, <= 1024 tokens, 14.5 GiB", measure(run, num_more, len(more)), results)
+            as_on_a_t4(network, rows, tokenizer, options, results)
         torch.cuda.set_per_process_memory_fraction(1.0)
     if "bf16" in options.arms:
-        networks.convert_others(network, brain)
-        networks.set_compute(network, brain)
-        rate = matrix_rate(brain)
-        results["bf16_matrix_flops"] = rate
-        print(f"bf16 matrix product {rate / 1e12:.0f} TFLOP/s", flush=True)
-        big = steps_of(rows, options.steps)
-        levers: list[tuple[str, dict[str, Any]]] = [
-            ("plain modules, <= 8192 tokens, ck", {"parts": None, "ck": True}),
-            ("+ fused norm and SwiGLU", {"parts": ("embedding", "norm", "mlp"), "ck": True}),
-            ("+ fused LoRA linear", {"parts": ("embedding", "norm", "mlp", "linear"), "ck": True}),
-            ("+ attention by bounds, rotary: the fast path, ck", {"ck": True}),
-            ("the fast path without checkpointing", {"ck": False}),
-        ]
-        for dropout in (0.05, 0.0):
-            networks.set_dropout(network, dropout)
-            for name, settings in levers if dropout else levers[-2:]:
-                run = partial(our_steps, network, big, max_tokens=8192, dtype=brain, **settings)
-                show(f"bf16 {name}, dropout {dropout}", measure(run, num_more, len(big)), results)
-        networks.set_dropout(network, 0.05)
-        run = partial(plain_trl, network, tokenizer, few, per_pass=1, precision="bf16", ck=True)
-        show("plain TRL one by one, bf16, ck", measure(run, num_few, len(few)), results)
+        in_bf16(network, rows, tokenizer, options, results)
+
+
+def num_tokens(steps: list[list[Row]]) -> int:
+    return sum(len(row.ids) for step in steps for row in step)
+
+
+def as_on_a_t4(
+    network: Any, rows: list[Row], tokenizer: Any, options: argparse.Namespace, results: dict[str, Any]
+) -> None:
+    """Ours by tokens a pass and dropout, plain one by one, and both with the other weights in float32."""
+    few, more = steps_of(rows, 2), steps_of(rows, options.steps)
+    ours = {"dtype": torch.float16, "ck": True}
+    plain = {"per_pass": 1, "precision": "fp16", "ck": True}
+    longest = [[Row((few[0][0].ids * 2)[:1024], 1000)]]
+    run = partial(our_steps, network, longest * 2, max_tokens=1024, **ours)
+    show("ours, 1 x 1,024 tokens, fp16, 14.5 GiB", measure(run, 2048, 2), results)
+    for rate in (0.0, 0.05):
+        networks.set_dropout(network, rate)
+        for max_tokens in options.max_tokens:
+            run = partial(our_steps, network, more, max_tokens=max_tokens, **ours)
+            name = f"ours, <= {max_tokens} tokens, fp16, dropout {rate}, 14.5 GiB"
+            show(name, measure(run, num_tokens(more), len(more)), results)
+    for _ in range(options.repeats):
+        run = partial(plain_trl, network, tokenizer, few, **plain)
+        show("plain TRL one by one, others fp16, 14.5 GiB", measure(run, num_tokens(few), len(few)), results)
+        run = partial(our_steps, network, more, max_tokens=4096, **ours)
+        show("ours, <= 4096 tokens, fp16, dropout 0.05, 14.5 GiB", measure(run, num_tokens(more), len(more)), results)
+    networks.convert_others(network, torch.float32)
+    networks.set_compute(network, torch.float32)
+    run = partial(plain_trl, network, tokenizer, few[:1], **plain)
+    show("plain TRL, the original's (others fp32), 14.5 GiB", measure(run, num_tokens(few[:1]), 1), results)
+    run = partial(our_steps, network, more, max_tokens=1024, **ours)
+    show("ours, others fp32, <= 1024 tokens, 14.5 GiB", measure(run, num_tokens(more), len(more)), results)
+
+
+LEVERS: list[tuple[str, dict[str, Any]]] = [
+    ("plain modules, <= 8192 tokens, ck", {"parts": None, "ck": True}),
+    ("+ fused norm and SwiGLU", {"parts": ("embedding", "norm", "mlp"), "ck": True}),
+    ("+ fused LoRA linear", {"parts": ("embedding", "norm", "mlp", "linear"), "ck": True}),
+    ("+ attention by bounds, rotary: the fast path, ck", {"ck": True}),
+    ("the fast path without checkpointing", {"ck": False}),
+]
+
+
+def in_bf16(
+    network: Any, rows: list[Row], tokenizer: Any, options: argparse.Namespace, results: dict[str, Any]
+) -> None:
+    """What each lever of the fast path adds, the rate of a matrix product beside it, and plain one by one."""
+    few, more = steps_of(rows, 2), steps_of(rows, options.steps)
+    networks.convert_others(network, torch.bfloat16)
+    networks.set_compute(network, torch.bfloat16)
+    results["bf16_matrix_flops"] = matrix_rate(torch.bfloat16)
+    print(f"bf16 matrix product {results['bf16_matrix_flops'] / 1e12:.0f} TFLOP/s", flush=True)
+    for dropout in (0.0, 0.05):
+        networks.set_dropout(network, dropout)
+        for name, settings in LEVERS if dropout else LEVERS[-2:]:
+            run = partial(our_steps, network, more, max_tokens=8192, dtype=torch.bfloat16, **settings)
+            show(f"bf16 {name}, dropout {dropout}", measure(run, num_tokens(more), len(more)), results)
+    run = partial(plain_trl, network, tokenizer, few, per_pass=1, precision="bf16", ck=True)
+    show("plain TRL one by one, bf16, ck", measure(run, num_tokens(few), len(few)), results)
 
 
 def run_smollm2(options: argparse.Namespace, tokenizer: Any, results: dict[str, Any]) -> None:
@@ -155,7 +169,7 @@ def run_smollm2(options: argparse.Namespace, tokenizer: Any, results: dict[str, 
     base = networks.smollm2(options.smollm2, f"{device}:0" if device == "cuda" else device, True, dtype)
     network = networks.adapted(base, 0.05)
     few, more = steps_of(rows, options.steps), steps_of(rows, options.steps * 4)
-    num_few, num_more = (sum(len(row.ids) for step in steps for row in step) for steps in (few, more))
+    num_few, num_more = num_tokens(few), num_tokens(more)
     settings: dict[str, Any] = {"max_tokens": 16_384, "dtype": dtype, "ck": False}
     for _ in range(options.repeats):
         for ck in (True, False):
@@ -187,7 +201,7 @@ def run_ranks(options: argparse.Namespace, tokenizer: Any, results: dict[str, An
     if ranks.world_size() > 1:
         torch.distributed.init_process_group("nccl", device_id=device)
     steps = steps_of(read_rows(options.rows), options.steps)
-    tokens = sum(len(row.ids) for step in steps for row in step)
+    tokens = num_tokens(steps)
     network = networks.adapted(networks.nemo(str(device), torch.float16, torch.float16, layers=options.layers), 0.0)
     losses: list[float] = []
     for arm, dtype, max_tokens in (("t4", torch.float16, 6144), ("bf16", torch.bfloat16, 8192)):

@@ -112,19 +112,6 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
         tracker.finish(exit_code=1)
         raise
     tracker.finish()
-    losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
-    metrics = {
-        "train/loss": result.training_loss,
-        "train/steps": float(trainer.state.global_step),
-        "train/examples": float(len(train_set.rows)),
-        "train/tokens": float(sum(map(len, train_set.rows))),
-        "train/prompts_shortened": float(train_set.num_shortened),
-        "train/too_long": float(train_set.num_too_long),
-        "train/examples_per_second": result.metrics["train_samples_per_second"],
-        "validation/examples": float(len(validation_set.rows)),
-        "validation/loss": losses[-1],
-        **_peak(config, needed),
-    }
     about = {
         "parent": str(parent) if parent else None,
         "parent_lora_b_norm": b_norm,
@@ -135,7 +122,26 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
         "precision": model.precision(config.hardware),
         "gradient_checkpointing": config.hardware.gradient_checkpointing,
     }
-    return metrics, about
+    return {**_metrics(trainer, train_set, validation_set, result), **_peak(config, needed)}, about
+
+
+def _metrics(trainer: TokenBudgetTrainer, train_set: Tokens, validation_set: Tokens, result: Any) -> dict[str, float]:
+    """What became of a training, as numbers; passes and filling are those of this process."""
+    losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    step = trainer.step
+    return {
+        "train/loss": result.training_loss,
+        "train/steps": float(trainer.state.global_step),
+        "train/passes": float(step.num_passes),
+        "train/filling_share": step.num_filling / max(1, step.num_tokens),
+        "train/examples": float(len(train_set.rows)),
+        "train/tokens": float(sum(map(len, train_set.rows))),
+        "train/prompts_shortened": float(train_set.num_shortened),
+        "train/too_long": float(train_set.num_too_long),
+        "train/examples_per_second": result.metrics["train_samples_per_second"],
+        "validation/examples": float(len(validation_set.rows)),
+        "validation/loss": losses[-1],
+    }
 
 
 def _peak(config: Config, needed: Memory | None) -> dict[str, float]:
