@@ -436,6 +436,15 @@ def test_a_single_key_is_laid_over_the_group_of_the_run(saved, override, key, va
     assert restored == getattr(original, group)
 
 
+def test_a_run_of_an_older_version_is_evaluated_without_the_hardware_settings_that_are_gone(saved):
+    older = saved.copy()
+    older.hardware.per_device_train_batch_size = 4
+    del older.hardware["max_tokens"], older.hardware["fast_path"]
+    found = evaluated(older).hardware
+    assert (found.name, found.device) == ("cpu", config.Device.cpu)
+    assert (found.max_tokens, found.fast_path) == (loaded("evaluate").hardware.max_tokens, True)
+
+
 def test_a_reference_on_the_command_line_is_to_the_settings_of_the_run(saved):
     assert at(evaluated(saved, "model.path=${model.hub_id}"), "model.path") == saved.model.hub_id
 

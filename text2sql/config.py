@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, Optional
 
@@ -321,7 +321,8 @@ def with_saved(cfg: DictConfig, saved: DictConfig, overrides: list[str]) -> Dict
     """`cfg` with the groups an adapter was trained with taken from its run's `saved` config.
 
     A group named on the command line (`prompt=ddl`) stays as composed; a single key (`prompt.style=ddl`) is laid over the
-    saved group. `overrides` are the task overrides as typed.
+    saved group. `overrides` are the task overrides as typed. Of `hardware`, settings that no longer exist are passed over,
+    and those that did not exist yet are `cfg`'s.
     """
     result = OmegaConf.merge(cfg, {})
     assert isinstance(result, DictConfig)
@@ -330,7 +331,11 @@ def with_saved(cfg: DictConfig, saved: DictConfig, overrides: list[str]) -> Dict
     for group in SAVED_WITH_ADAPTER:
         if group in keys:
             continue
-        values = OmegaConf.merge(OmegaConf.structured(Config)[group], saved[group])
+        schema, known = OmegaConf.structured(Config)[group], saved[group]
+        if group == "hardware":  # what fits is no part of what was learned: settings of another version are passed over
+            names = {item.name for item in fields(Hardware)}
+            known = {**typed[group], **{key: value for key, value in saved[group].items() if key in names}}
+        values = OmegaConf.merge(schema, known)
         for key in keys:
             if key.startswith(group + "."):
                 name = key.removeprefix(group + ".")
