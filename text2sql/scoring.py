@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ def _model(config: Config, extra: list[dict[str, Any]]) -> Callable[[Sequence[Ex
 
     from text2sql import generation, model, vllm_engine
 
-    model.check_device(config.hardware)
+    model.check_device(replace(config.hardware, devices=1))  # answers come from one, however many trained
     by_vllm = config.eval.engine is configuration.Engine.vllm
     if by_vllm:
         vllm_engine.check(config)
