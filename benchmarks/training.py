@@ -25,8 +25,10 @@ import networks
 import torch
 from arms import BATCH, GIB, measure, our_steps, plain_trl, turing
 
-from text2sql import fused, model, ranks
+from text2sql import fast_path, fused, model, ranks
+from text2sql.graphs import GraphedPasses
 from text2sql.passes import Row
+from text2sql.step import StepGradient
 
 
 def encode(options: argparse.Namespace) -> None:
@@ -194,6 +196,45 @@ def run_smollm2(options: argparse.Namespace, tokenizer: Any, results: dict[str, 
                 show(f"the fast path, graphs, {optim}", measure(run, num_more, len(more)), results)
 
 
+KINDS = {
+    "dropout": ("dropout", "masked_scale", "to_copy_add_mul_0"),
+    "attention": ("flash", "fmha"),
+    "unpacking": ("Dequantize",),
+    "norm, SwiGLU, rotary": ("triton",),
+    "matrix products": ("nvjet", "gemm", "cutlass", "splitK", "aten::mm", "aten::addmm"),
+}
+
+
+def run_profile(options: argparse.Namespace, tokenizer: Any, results: dict[str, Any]) -> None:
+    """Where one step of SmolLM2 spends its device time, recorded on a GPU, by kind of kernel and by kernel."""
+    on_gpu, dtype = torch.cuda.is_available(), torch.bfloat16
+    base = networks.smollm2(options.smollm2, "cuda:0" if on_gpu else "cpu", True, dtype)
+    network = networks.adapted(base, 0.05).train()
+    fast_path.switch_on(network, dtype)
+    step = StepGradient(network, 16_384, dtype, GraphedPasses(BATCH, 1024) if on_gpu else None)
+    (rows,) = steps_of(read_rows(options.rows), 1)
+    step(rows)
+    activity = torch.profiler.ProfilerActivity.CUDA if on_gpu else torch.profiler.ProfilerActivity.CPU
+    with torch.profiler.profile(activities=[activity]) as profile:
+        step(rows)
+        if on_gpu:
+            torch.cuda.synchronize()
+    spent = {
+        event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        for event in profile.key_averages()
+    }
+    kinds = dict.fromkeys([*KINDS, "other"], 0.0)
+    for name, microseconds in spent.items():
+        kinds[next((kind for kind, parts in KINDS.items() if any(part in name for part in parts)), "other")] += (
+            microseconds
+        )
+    results["profile_us"] = kinds
+    number = sum(event.count for event in profile.key_averages())
+    print(f"{num_tokens([rows])} tokens, {number} kernels, {sum(spent.values()) / 1e3:.1f} ms")
+    for name, microseconds in [*kinds.items(), *sorted(spent.items(), key=lambda item: -item[1])[:12]]:
+        print(f"{microseconds / 1e3:9.2f} ms  {name[:100]}")
+
+
 def run_ranks(options: argparse.Namespace, tokenizer: Any, results: dict[str, Any]) -> None:
     """Examples a second of the 12B geometry on all ranks together, and the losses, which must not depend on their number."""
     device = torch.device("cuda", ranks.local_rank())
@@ -230,7 +271,7 @@ def run_ranks(options: argparse.Namespace, tokenizer: Any, results: dict[str, An
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["encode", "nemo", "smollm2", "ranks"])
+    parser.add_argument("what", choices=["encode", "nemo", "smollm2", "profile", "ranks"])
     parser.add_argument("--rows", required=True, help="the encoded rows (.json.gz)")
     parser.add_argument("--data", help="encode: Spider's folder")
     parser.add_argument("--smollm2", help="folder of the converted SmolLM2 (default: the package's cache)")
@@ -257,7 +298,9 @@ def main() -> None:
     if torch.cuda.is_available():
         results["gpu"] = torch.cuda.get_device_name()
         fused.compile_elementwise(torch.device("cuda"))
-    {"nemo": run_nemo, "smollm2": run_smollm2, "ranks": run_ranks}[options.what](options, tokenizer, results)
+    {"nemo": run_nemo, "smollm2": run_smollm2, "profile": run_profile, "ranks": run_ranks}[options.what](
+        options, tokenizer, results
+    )
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 

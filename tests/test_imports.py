@@ -43,7 +43,7 @@ cli         | runs evaluation comparison                     |                  
 attention   |                                                | torch transformers                   |
 fused       |                                                | torch bitsandbytes                   |
 passes      |                                                | torch                                |
-cross_entropy |                                              | torch                                |
+cross_entropy | memory                                       | torch                                |
 fast_path   | memory attention fused                         | torch transformers bitsandbytes peft |
 graphs      | attention passes                               | torch                                |
 step        | ranks attention fused passes cross_entropy fast_path graphs | torch                   |

@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from text2sql import data, fast_path, model, trainer, training
 from text2sql.config import Trainer
-from text2sql.graphs import bucket, target_bucket
+from text2sql.graphs import bucket, longest_in, target_bucket
 from text2sql.tracking import Tracker
 from text2sql.trainer import StepLoader, StepSampler, TokenBudgetTrainer
 
@@ -189,6 +189,14 @@ def test_filling_is_at_most_one_percent_of_a_step():
 
 def test_there_are_few_sizes_to_record():
     assert len({bucket(total) for total in steps_as_they_are()}) < 80
+
+
+@pytest.mark.parametrize("max_length", [32, 201, 1024])
+def test_no_example_of_a_recorded_pass_is_longer_than_it_says_not_even_its_filling(max_length):
+    for number in range(1, 20_000, 7):
+        size = bucket(number)
+        assert size - number <= longest_in(size, max_length) <= size
+        assert longest_in(size, max_length) >= min(max_length, size)
 
 
 def test_a_recorded_pass_has_room_for_all_tokens_and_targets():

@@ -117,7 +117,8 @@ class Hardware:
     holds, `max_cache_tokens` how many a batch of answers holds in the key-value cache (null: what the free memory takes).
     `cuda_graphs=null` records passes where the model is so small that launching kernels is what takes the time.
     `gradient_checkpointing=null` computes layers a second time only where memory asks for it.
-    `memory_gib` is the memory of one device for `text2sql doctor`; null asks the device itself.
+    `fsdp` shards the frozen weights over the devices. `gpu` names the GPU that is meant and `memory_gib` its memory, for
+    `text2sql doctor`; null asks the device itself.
     """
 
     name: str = MISSING

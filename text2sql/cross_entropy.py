@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
-CHUNK = 128
-"""Hidden states whose logits exist at the same time; 128 of a 131,072-word vocabulary are 64 MiB in float32."""
+from text2sql import memory
+
+CHUNK = memory.CHUNK
+"""Hidden states whose logits exist at the same time."""
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):

@@ -21,14 +21,23 @@ FILLING_ID = 0
 NO_TARGET = -1
 
 
-def bucket(num_tokens: int) -> int:
-    """The size of the recorded pass for so many tokens: at most 1.2 % more on average, some fifty sizes in all.
+def spacing(num_tokens: int) -> int:
+    """Between sizes of recorded passes near so many tokens: 3/128 of the power of two below, 16 for short passes."""
+    return max(16, (1 << (num_tokens.bit_length() - 1)) * 3 // 128)
 
-    Sizes are spaced by 3/128 of the power of two below, and by 16 for short passes.
+
+def bucket(num_tokens: int) -> int:
+    """The size of the recorded pass for so many tokens: at most 1.2 % more on average, some fifty sizes in all."""
+    space = spacing(num_tokens)
+    return -(-num_tokens // space) * space
+
+
+def longest_in(num_tokens: int, longest: int) -> int:
+    """What a recorded pass of so many tokens says of its longest example: no less than `longest` and than its filling may be.
+
+    Attention leaves out what lies beyond, and what it leaves out is no number; more than there are tokens it refuses.
     """
-    power = 1 << (num_tokens.bit_length() - 1)
-    spacing = max(16, power * 3 // 128)
-    return -(-num_tokens // spacing) * spacing
+    return min(max(longest, spacing(num_tokens)), num_tokens)
 
 
 def target_bucket(num_targets: int) -> int:
@@ -113,8 +122,7 @@ class GraphedPasses:
             examples.lengths,
         )
         bounds = torch.zeros(self.max_examples + 2, dtype=torch.int32, device=device)
-        longest = min(self.longest, num_tokens)  # no filling is as long; kernels refuse more than there are tokens
-        layout = Packed(bounds, (), longest, best_backend(device, step.dtype))
+        layout = Packed(bounds, (), longest_in(num_tokens, self.longest), best_backend(device, step.dtype))
         recorded = Recorded(torch.cuda.CUDAGraph(), static, bounds, torch.zeros_like(factor), torch.zeros_like(factor))
         self._fill(recorded, examples, factor)
         before = step.adapter.buffer.clone()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from text2sql.config import Config, Prompt
+from text2sql.config import BadRow, Config, Prompt
 from text2sql.example import Example, Schema, Table
 
 PLAIN_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -132,6 +132,21 @@ def encode(tokenizer: Any, example: Example, config: Config) -> Encoded:
     if len(answer) > (limit := config.prompt.max_sql_tokens):
         raise TooLong(f"the SQL of {example.id} has {len(answer)} tokens, over prompt.max_sql_tokens={limit}; raise it")
     return replace(encoded, ids=encoded.ids + answer)
+
+
+def encode_all(
+    tokenizer: Any, examples: Iterable[Example], config: Config
+) -> tuple[list[tuple[Example, Encoded]], list[str]]:
+    """The examples that fit, encoded, and why each other one does not; TooLong at the first if data.on_bad_row=refuse."""
+    encoded, too_long = [], []
+    for example in examples:
+        try:
+            encoded.append((example, encode(tokenizer, example, config)))
+        except TooLong as error:
+            if config.data.on_bad_row is BadRow.refuse:
+                raise
+            too_long.append(str(error))
+    return encoded, too_long
 
 
 def words(text: str) -> set[str]:

@@ -18,7 +18,7 @@ from torch.distributed.fsdp.wrap import CustomPolicy
 from text2sql import attention, fast_path, ranks
 from text2sql.cross_entropy import cross_entropy
 from text2sql.passes import Pass, Row, plan, share
-from text2sql.step import StepGradient
+from text2sql.step import StepGradient, plain_hidden_states
 
 
 class Head(torch.nn.Module):
@@ -42,9 +42,7 @@ class PassLoss(torch.nn.Module):
     def forward(
         self, ids: torch.Tensor, positions: torch.Tensor, sources: torch.Tensor, targets: torch.Tensor
     ) -> torch.Tensor:
-        with torch.autocast(ids.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            # transformers reads from positions that restart where examples begin; a cache would make it forget that
-            hidden = self.decoder(input_ids=ids, position_ids=positions, use_cache=False)[0]
+        hidden = plain_hidden_states(self.decoder, ids, positions, self.dtype)
         return self.head(hidden[0].index_select(0, sources).to(self.dtype), targets)
 
 

@@ -157,22 +157,26 @@ class StepGradient:
             layout = layout or attention.packed(examples.lengths, self.device, self.dtype)
             hidden = fast_path.hidden_states(self.model, examples.ids, examples.positions, layout)
         elif fast_path.changes_logits(self.model):
-            with self._autocast():
-                logits = self.model(**_plain(examples), logits_to_keep=examples.sources).logits[0]
+            with autocast(self.device, self.dtype):
+                inputs = {"input_ids": examples.ids, "position_ids": examples.positions, "use_cache": False}
+                logits = self.model(**inputs, logits_to_keep=examples.sources).logits[0]
             return torch.nn.functional.cross_entropy(logits.float(), examples.targets, reduction="sum")
         else:
-            with self._autocast():
-                hidden = fast_path.causal(self.model).get_decoder()(**_plain(examples))[0]
+            decoder = fast_path.causal(self.model).get_decoder()
+            hidden = plain_hidden_states(decoder, examples.ids, examples.positions, self.dtype)
         learned = hidden[0].index_select(0, examples.sources).to(self.dtype)
         return cross_entropy(learned, fast_path.head(self.model), examples.targets)
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
-
-def _plain(examples: Pass) -> dict[str, Any]:
-    """What stock modules want of a pass.
+def plain_hidden_states(decoder: Any, ids: torch.Tensor, positions: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The last hidden states (1, tokens, hidden) of a pass by stock modules, in `dtype` as autocast has it.
 
     transformers reads from positions that restart where examples begin; a cache would make it forget that.
     """
-    return {"input_ids": examples.ids, "position_ids": examples.positions, "use_cache": False}
+    with autocast(ids.device, dtype):
+        return decoder(input_ids=ids, position_ids=positions, use_cache=False)[0]
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
+    """Stock modules in `dtype`; nothing to cast in float32."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

@@ -71,9 +71,8 @@ class TokenBudgetTrainer(SFTTrainer):
         shards: torch.nn.Module | None = None,
         **settings: Any,
     ) -> None:
-        placeholder = Dataset.from_dict(
-            {"input_ids": [[0]] * len(train_rows)}
-        )  # upstream counts it and reads nothing else
+        # upstream counts its rows and reads nothing else of it
+        placeholder = Dataset.from_dict({"input_ids": [[0]] * len(train_rows)})
         super().__init__(train_dataset=placeholder, eval_dataset=placeholder, data_collator=collate, **settings)
         self.config, self.train_rows, self.validation_rows, self.shards = config, train_rows, validation_rows, shards
         # Gradients of the adapter are summed by the step itself, and it computes in its own types: no shell is wanted.

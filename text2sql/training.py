@@ -16,7 +16,7 @@ from transformers import set_seed
 from text2sql import config as configuration
 from text2sql import data, fitting, geometry, hub, machines, model, prompts, ranks, report, runs, sharding
 from text2sql.callbacks import HistoryCallback, SQLSampleCallback
-from text2sql.config import BadRow, Config, Device
+from text2sql.config import Config, Device
 from text2sql.example import Example
 from text2sql.machines import GIB
 from text2sql.memory import Memory
@@ -207,24 +207,17 @@ class Tokens:
     @classmethod
     def of(cls, examples: Sequence[Example], tokenizer: Any, config: Config) -> Tokens:
         """Encode `examples`; those that cannot fit are dropped and counted, or refused, as data.on_bad_row says."""
-        kept, encoded, too_long = [], [], []
-        for example in examples:
-            try:
-                encoded.append(prompts.encode(tokenizer, example, config))
-                kept.append(example)
-            except prompts.TooLong as error:
-                if config.data.on_bad_row is BadRow.refuse:
-                    raise
-                too_long.append(str(error))
+        encoded, too_long = prompts.encode_all(tokenizer, examples, config)
         if too_long:
             log.warning("%d examples do not fit and were dropped, the first: %s", len(too_long), too_long[0])
-        if not kept:
+        if not encoded:
             raise ValueError(f"no example fits: {too_long[0]}")
-        num_shortened = sum(one.shortened > 0 for one in encoded)
+        kept, found = zip(*encoded)
+        num_shortened = sum(one.shortened > 0 for one in found)
         if num_shortened:
             log.info("%d of %d prompts were shortened in their schema to fit", num_shortened, len(kept))
         return cls(
-            kept, [one.ids for one in encoded], [one.prompt_length for one in encoded], num_shortened, len(too_long)
+            list(kept), [one.ids for one in found], [one.prompt_length for one in found], num_shortened, len(too_long)
         )
 
     def as_rows(self) -> list[Row]:

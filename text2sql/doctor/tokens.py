@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from text2sql import data, prompts
-from text2sql.config import BadRow, Config
+from text2sql.config import Config
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ def measure(config: Config, number: int = 0) -> tuple[Tokens | None, list[str]]:
 
     ValueError if there is no example `number`, or data.on_bad_row=refuse and one does not fit.
     """
+    from tqdm import tqdm
+
     from text2sql import model
 
     notes, examples, tokenizer = [], [], None
@@ -61,7 +63,8 @@ def measure(config: Config, number: int = 0) -> tuple[Tokens | None, list[str]]:
         notes.append(f"no data: {_first_line(error)}")
     if notes or tokenizer is None:
         return None, notes
-    encoded, too_long = _encode(examples, tokenizer, config)
+    shown = tqdm(examples, desc="tokens", unit="example", leave=False, disable=None)
+    encoded, too_long = prompts.encode_all(tokenizer, shown, config)
     if not encoded:
         return None, [f"no example fits: {too_long[0]}"]
     if not 0 <= number < len(encoded):
@@ -71,22 +74,8 @@ def measure(config: Config, number: int = 0) -> tuple[Tokens | None, list[str]]:
         num_shortened=sum(one.shortened > 0 for _, one in encoded),
         num_too_long=len(too_long),
         num_trained=sum(len(one.ids) - one.prompt_length for _, one in encoded),
-        view=_view(number, *encoded[number], tokenizer),
+        view=_view(number, encoded[number][0].id, encoded[number][1], tokenizer),
     ), []
-
-
-def _encode(examples: list[Any], tokenizer: Any, config: Config) -> tuple[list[tuple[str, prompts.Encoded]], list[str]]:
-    from tqdm import tqdm
-
-    encoded, too_long = [], []
-    for example in tqdm(examples, desc="tokens", unit="example", leave=False, disable=None):
-        try:
-            encoded.append((example.id, prompts.encode(tokenizer, example, config)))
-        except prompts.TooLong as error:
-            if config.data.on_bad_row is BadRow.refuse:
-                raise
-            too_long.append(str(error))
-    return encoded, too_long
 
 
 def _view(number: int, id: str, encoded: prompts.Encoded, tokenizer: Any) -> View:
