@@ -292,6 +292,11 @@ def test_a_quantity_that_is_not_positive_is_refused_by_name(values, key, value):
         ({"eval.neighbours": 2, "eval.rules": "official"}, ["eval.neighbours", "eval=strict"]),
         ({"eval.keep_distinct": True}, ["eval.keep_distinct", "eval=official"]),
         ({"eval.plug_value": True}, ["eval.plug_value", "eval=official"]),
+        ({"eval.votes": 0}, ["eval.votes=0", "at least 1"]),
+        ({"eval.temperature": 0.0}, ["eval.temperature=0.0", "positive", "eval.votes=1"]),
+        ({"eval.votes": 5, "eval.engine": "vllm"}, ["eval.engine=native", "eval.votes=5"]),
+        ({"eval.constrained": True, "eval.engine": "vllm"}, ["eval.engine=native", "eval.constrained=true"]),
+        ({"eval.repair": True, "predictions": "sql.txt"}, ["predictions=sql.txt", "eval.repair=true", "leave one"]),
     ],
 )
 def test_a_combination_that_cannot_work_is_refused_with_its_settings(values, changes, words):
@@ -318,6 +323,7 @@ def test_all_that_is_wrong_is_said_at_once(values):
         {"eval.split": "validation"},
         {"eval.rules": "official", "eval.keep_distinct": True, "eval.plug_value": True},
         {"eval.neighbours": 2},
+        {"eval.votes": 5, "eval.temperature": 0.3, "eval.constrained": True, "eval.repair": True},
         {"quant.load_in_8bit": True, "quant.load_in_4bit": False},
     ],
 )

@@ -16,6 +16,7 @@ TABLE = """
 module      | of ours                                        | from outside                         | inside functions only
 example     |                                                |                                      |
 sql         | example                                        | sqlglot                              | sqlparse
+constraint  | example                                        | numpy torch transformers             |
 runs        |                                                |                                      |
 tracking    |                                                |                                      | wandb
 hub         |                                                |                                      | huggingface_hub
@@ -25,7 +26,11 @@ smollm2     | cache                                          |                  
 config      |                                                | hydra omegaconf                      |
 ranks       |                                                |                                      |
 commandline | config ranks                                   | hydra omegaconf                      |
-prompts     | config example                                 |                                      |
+relevance   | example                                        |                                      |
+values      | cache example relevance sql                    |                                      |
+serialise   | example sql                                    |                                      |
+shortening  | config example relevance values serialise      |                                      |
+prompts     | config example sql serialise shortening        |                                      |
 data        | cache config example sql                       | sqlglot                              | datasets pyarrow tqdm
 predictions | example                                        |                                      |
 scorer      | example sql                                    |                                      |
@@ -51,13 +56,18 @@ sharding    | ranks attention passes cross_entropy fast_path step | torch       
 trainer     | config ranks speed model passes fast_path graphs step sharding | torch datasets trl            |
 prefixes    |                                                |                                      |
 prefill     | attention prefixes                             | torch                                |
-decoding    | speed attention fast_path prefixes prefill     | torch                                |
-generation  | fast_path decoding                             | torch bitsandbytes                   |
+steps       | attention fast_path prefixes                   | torch                                |
+checking    | steps                                          | torch                                |
+decoding    | speed prefixes prefill steps checking          | torch                                |
+generation  | fast_path decoding checking                    | torch bitsandbytes                   | constraint
 vllm_engine | config model                                   |                                      | vllm
 callbacks   | example runs tracking config prompts scorer sql generation | transformers             |
 training    | example runs tracking hub config ranks prompts data report geometry machines memory fitting model passes sharding trainer callbacks | torch transformers huggingface_hub |
-scoring     | example sql runs hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation model generation fast_path vllm_engine
-launch      | runs config ranks commandline                  |                                      | torch tqdm model training
+voting      | example scorer                                 |                                      |
+repair      | example sql config prompts scorer              |                                      |
+answering   | example hub config prompts model fast_path checking generation vllm_engine voting repair | tqdm | constraint
+scoring     | example sql runs hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
+launch      | runs config ranks commandline                  |                                      | torch tqdm model training scoring
 train.py    | config prompts data commandline launch         | hydra omegaconf                      |
 evaluate.py | commandline                                    | hydra omegaconf                      | scoring
 """

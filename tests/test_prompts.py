@@ -1,7 +1,5 @@
 """How a question becomes text and tokens: golden prompts, shortening that spares the question, names SQLite reads back."""
 
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from text2sql import prompts, tiny
-from text2sql.config import Config, Model, Prompt, Trainer
-from text2sql.example import Column, Example, Schema, Table
-from text2sql.sql.database import read_schema
+from text2sql.config import Config, Model, Order, Prompt, Trainer
+from text2sql.example import Column, Example, ForeignKey, Schema, Table
+from text2sql.shortening import Shown
 
 GOLDEN = Path(__file__).parent / "golden"
 INSTRUCTION = "Write one SQLite query that answers the question. Reply with SQL only."
@@ -25,7 +23,11 @@ SHOP = Example(
     schema=Schema(
         (
             Table("customer", (Column("id", "INTEGER", True), Column("name", "TEXT"), Column("city", "VARCHAR(40)"))),
-            Table("order", (Column("id", "INTEGER", True), Column("customer_id", "INTEGER"), Column("group", "TEXT"))),
+            Table(
+                "order",
+                (Column("id", "INTEGER", True), Column("customer_id", "INTEGER"), Column("group", "TEXT")),
+                (ForeignKey(("customer_id",), "customer", ("id",)),),
+            ),
             Table(
                 'line "item"',
                 (
@@ -34,18 +36,32 @@ SHOP = Example(
                     Column("note", ""),
                     Column("2nd", "REAL"),
                 ),
+                (ForeignKey(("order_id",), "order", ("id",)),),
             ),
         )
     ),
+    context='''
+        CREATE TABLE customer (id INTEGER PRIMARY KEY, name TEXT, city VARCHAR(40));
+        CREATE TABLE "order" (id INTEGER PRIMARY KEY, customer_id INTEGER REFERENCES customer, "group" TEXT);
+        CREATE TABLE "line ""item""" (order_id INTEGER REFERENCES "order", "line no" INTEGER, note, "2nd" REAL,
+                                      PRIMARY KEY (order_id, "line no"));
+        INSERT INTO customer VALUES (1, 'Ann O''Neil', 'Zürich'), (2, 'Bo', 'Neu Zürich'), (3, 'Cy', NULL);
+        INSERT INTO "order" VALUES (7, 1, 'a customer''s'), (8, 1, 'gift */ DROP'), (9, 2, 'gift');
+        INSERT INTO "line ""item""" VALUES (7, 1, x'00ff', 0.5), (7, 2, 'two
+lines, and a good deal more than there is room to show', 1e9);
+    ''',
 )
 
 
-def configured(style="ddl", max_length=1024, max_sql_tokens=200, system_role=False):
+def configured(style="ddl", max_length=1024, max_sql_tokens=200, system_role=False, **more):
     return Config(
         model=Model(name="tiny", path="tiny", hub_id="tiny", system_role=system_role),
-        prompt=Prompt(style=style, instruction=INSTRUCTION, max_sql_tokens=max_sql_tokens),
+        prompt=Prompt(style=style, instruction=INSTRUCTION, max_sql_tokens=max_sql_tokens, **more),
         trainer=Trainer(max_length=max_length),
     )
+
+
+WITH_SCHEMA = [style for style in prompts.STYLES if style != "question_only"]
 
 
 @pytest.fixture(scope="module")
@@ -97,20 +113,59 @@ def test_the_instruction_opens_the_user_message_elsewhere(style):
     assert user["content"].startswith(INSTRUCTION + "\n\n")
 
 
+def text(example=SHOP, style="ddl", seed=0, **more):
+    """The user's message after the instruction."""
+    (user,) = prompts.messages(example, configured(style, **more).prompt, False, seed)
+    return user["content"].removeprefix(INSTRUCTION + "\n\n")
+
+
 def test_question_only_shows_nothing_of_the_database():
-    assert prompts.question_only(SHOP) == "Question: How many orders has each customer of 'Zürich' placed?"
+    assert text(style="question_only") == "Question: How many orders has each customer of 'Zürich' placed?"
 
 
-def test_a_schema_that_is_not_known_is_an_error_with_its_cures():
+@pytest.mark.parametrize("style", WITH_SCHEMA)
+def test_the_question_may_stand_before_the_schema_as_well(style):
+    question = f"Question: {SHOP.question}"
+    once, twice = text(style=style), text(style=style, question_first=True)
+    assert twice == f"{question}\n\n{once}"
+    assert once.startswith("Schema:\n")
+    assert once.endswith(question)
+
+
+@pytest.mark.parametrize("style", WITH_SCHEMA)
+def test_a_schema_that_is_not_known_is_an_error_with_its_cures(style):
     with pytest.raises(
-        ValueError, match=r"prompt=ddl needs a schema and shop-1 has none.*data\.path.*prompt=question_only"
+        ValueError, match=rf"prompt={style} needs a schema and shop-1 has none.*data\.path.*prompt=question_only"
     ):
-        prompts.ddl(replace(SHOP, schema=Schema()))
+        text(replace(SHOP, schema=Schema()), style)
 
 
 def test_an_unknown_style_is_an_error_naming_those_there_are():
-    with pytest.raises(ValueError, match=r"prompt\.style=xml does not exist; it can be ddl, question_only"):
+    with pytest.raises(
+        ValueError, match=r"prompt\.style=xml does not exist; it can be ddl, .*names, qualified, question_only"
+    ):
         prompts.check_style(Prompt(style="xml", instruction=""))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_no_more_values_or_rows_are_shown_than_asked_for(count):
+    shown = text(style="ddl_values", num_values=count).rpartition("Question:")[0]
+    assert [f"'{city}'" in shown for city in ("Zürich", "Neu Zürich")] == [count >= 1, count >= 2]
+    assert [f"{n}, 1, '" in text(style="ddl_rows", num_rows=count) for n in (7, 8)] == [count >= 1, count >= 2]
+
+
+@pytest.mark.parametrize("style", prompts.STYLES)
+def test_the_gold_sql_changes_nothing_in_the_prompt(tokenizer, style):
+    asked = prompts.encode_prompt(tokenizer, SHOP, configured(style))
+    assert prompts.encode_prompt(tokenizer, replace(SHOP, sql="SELECT 'Bo'"), configured(style)) == asked
+
+
+@pytest.mark.parametrize("style", prompts.STYLES)
+def test_training_and_evaluation_see_what_messages_shows(tokenizer, style):
+    config = configured(style, order=Order.shuffled, question_first=True)
+    chat = prompts.messages(SHOP, config.prompt, False, config.seed)
+    ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True)
+    assert prompts.encode_prompt(tokenizer, SHOP, config).ids == ids
 
 
 @pytest.mark.parametrize("style", prompts.STYLES)
@@ -135,13 +190,23 @@ EXAMPLES = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(EXAMPLES, st.integers(60, 400), st.integers(1, 50), st.sampled_from(sorted(prompts.STYLES)))
+@settings(max_examples=100, deadline=None)
+@given(
+    EXAMPLES,
+    st.integers(60, 400),
+    st.integers(1, 50),
+    st.sampled_from(prompts.STYLES),
+    st.none() | st.integers(1, 150),
+    st.sampled_from(Order),
+    st.booleans(),
+)
 def test_only_the_schema_is_shortened_and_the_rest_is_whole_or_refused(
-    tokenizer, one, max_length, max_sql_tokens, style
+    tokenizer, one, max_length, max_sql_tokens, style, most, order, first
 ):
+    more = {"order": order, "question_first": first, "max_schema_tokens": most}
+    config = configured(style, max_length, max_sql_tokens, **more)
     try:
-        encoded = prompts.encode(tokenizer, one, configured(style, max_length, max_sql_tokens))
+        encoded = prompts.encode(tokenizer, one, config)
     except prompts.TooLong:
         return
     prompt, answer = encoded.ids[: encoded.prompt_length], encoded.ids[encoded.prompt_length :]
@@ -150,66 +215,79 @@ def test_only_the_schema_is_shortened_and_the_rest_is_whole_or_refused(
     assert tokenizer.decode(prompt).endswith(f"Question: {one.question}[/INST]")
     assert INSTRUCTION in tokenizer.decode(prompt)
     assert tokenizer.decode(answer) == prompts.target(one.sql) + tokenizer.eos_token
-    whole = prompts.encode_prompt(tokenizer, one, configured(style, 100_000, 1)).ids
-    assert (encoded.shortened > 0) == (len(whole) > max_length - max_sql_tokens)
+    whole = prompts.encode_prompt(tokenizer, one, configured(style, 100_000, 1, order=order, question_first=first)).ids
+    over = len(whole) > max_length - max_sql_tokens
+    if style != "question_only":
+        shown = Shown(one, config.prompt, config.seed)
+        assert shown.text(encoded.shortened) in tokenizer.decode(prompt)
+        if most is not None:
+            assert num_tokens(tokenizer, shown.text(encoded.shortened)) <= most
+            over = over or num_tokens(tokenizer, shown.text()) > most
+    assert (encoded.shortened > 0) == over
+
+
+def num_tokens(tokenizer, schema):
+    return len(tokenizer(schema, add_special_tokens=False)["input_ids"])
 
 
 @settings(max_examples=20, deadline=None)
-@given(EXAMPLES, st.integers(60, 400))
-def test_shortening_is_the_same_every_time(tokenizer, one, max_length):
+@given(EXAMPLES, st.integers(60, 400), st.sampled_from(Order))
+def test_shortening_is_the_same_every_time(tokenizer, one, max_length, order):
     def once():
         try:
-            return prompts.encode_prompt(tokenizer, one, configured(max_length=max_length, max_sql_tokens=1))
+            return prompts.encode_prompt(
+                tokenizer, one, configured(max_length=max_length, max_sql_tokens=1, order=order)
+            )
         except prompts.TooLong as error:
             return str(error)
 
     assert once() == once()
 
 
-@given(EXAMPLES)
-def test_each_step_of_shortening_leaves_one_table_or_column_less_until_one_column_is_left(one):
-    while (smaller := prompts.without_least_related(one)) is not None:
-        before, after = one.schema.tables, smaller.schema.tables
-        if len(before) > 1:
-            assert after in [before[:i] + before[i + 1 :] for i in range(len(before))]
-        else:
-            columns = before[0].columns
-            assert after[0].columns in [columns[:i] + columns[i + 1 :] for i in range(len(columns))]
-        assert replace(smaller, schema=one.schema) == one
-        one = smaller
-    assert [len(table.columns) for table in one.schema.tables] == [1]
+@pytest.mark.parametrize("style", WITH_SCHEMA)
+def test_one_step_less_would_not_fit(tokenizer, style):
+    config = configured(style, max_schema_tokens=90)
+    encoded = prompts.encode_prompt(tokenizer, SHOP, config)
+    shown = Shown(SHOP, config.prompt, config.seed)
+    assert encoded.shortened > 0
+    assert num_tokens(tokenizer, shown.text(encoded.shortened)) <= 90
+    assert num_tokens(tokenizer, shown.text(encoded.shortened - 1)) > 90
 
 
-def table(name, *columns):
-    return Table(name, tuple(Column(column) for column in columns or ("id",)))
+def test_a_bound_that_no_schema_fits_is_too_long_and_names_the_setting(tokenizer):
+    with pytest.raises(
+        prompts.TooLong, match=r"the schema of shop-1 has \d+ tokens.*prompt\.max_schema_tokens=3; raise"
+    ):
+        prompts.encode_prompt(tokenizer, SHOP, configured(max_schema_tokens=3))
 
 
-def names(example):
-    return [table.name for table in example.schema.tables]
+def test_a_large_schema_is_shortened_with_few_tokenisations(tokenizer):
+    words = "customer order invoice product supplier region account payment".split()
+    tables = tuple(
+        Table(f"{words[i % 8]}_{i}", tuple(Column(f"{words[(i + j) % 8]}_{j}", "VARCHAR(40)") for j in range(10)))
+        for i in range(500)
+    )
+    counted = []
 
+    class Counting:
+        def __call__(self, text, **options):
+            counted.append(len(text))
+            return tokenizer(text, **options)
 
-@pytest.mark.parametrize(
-    ("question", "tables", "kept"),
-    [
-        ("Which singers are there?", [table("song"), table("singer")], ["singer"]),
-        ("Which singers are there?", [table("singer"), table("song")], ["singer"]),
-        (
-            "What did each customer order?",
-            [table("orderItems"), table("staff"), table("customer")],
-            ["orderItems", "customer"],
-        ),
-        ("Which year had most rain?", [table("a", "year", "rain"), table("b", "year"), table("c", "sun")], ["a", "b"]),
-        ("A name counts before columns: singer", [table("x", "name", "counts"), table("singer", "id")], ["singer"]),
-        ("Nothing in common", [table("a"), table("b"), table("c")], ["a", "b"]),
-    ],
-)
-def test_the_table_least_related_to_the_question_goes_first_and_of_equals_the_last(question, tables, kept):
-    assert names(prompts.without_least_related(replace(SHOP, question=question, schema=Schema(tuple(tables))))) == kept
+        def apply_chat_template(self, chat, **options):
+            counted.append(len(chat[0]["content"]))
+            return tokenizer.apply_chat_template(chat, **options)
 
-
-def test_of_the_last_table_the_least_related_column_goes_first():
-    one = replace(SHOP, question="What is the name?", schema=Schema((table("t", "id", "full_name", "note"),)))
-    assert [c.name for c in prompts.without_least_related(one).schema.tables[0].columns] == ["id", "full_name"]
+    encoded = prompts.encode_prompt(
+        Counting(), replace(SHOP, schema=Schema(tables), context=""), configured(max_schema_tokens=600)
+    )
+    assert encoded.shortened > 5000
+    assert len(counted) < 40
+    assert (
+        sum(counted)
+        < 100_000
+        < len(prompts.messages(replace(SHOP, schema=Schema(tables)), configured().prompt, False)[0]["content"])
+    )
 
 
 def test_a_prompt_that_fits_keeps_its_whole_schema(tokenizer):
@@ -275,97 +353,3 @@ def test_no_literal_is_changed_in_the_target(literals):
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_the_target_of_a_target_is_itself(sql):
     assert prompts.target(prompts.target(sql)) == prompts.target(sql)
-
-
-# Names and tables, as SQLite reads them.
-
-KEYWORDS = (  # a list would be a line a word
-    "abort action add after all alter always analyze and as asc attach autoincrement before begin between by cascade case "
-    "cast check collate column commit conflict constraint create cross current current_date current_time "
-    "current_timestamp database default deferrable deferred delete desc detach distinct do drop each else end escape "
-    "except exclude exclusive exists explain fail filter first following for foreign from full generated glob group "
-    "groups having if ignore immediate in index indexed initially inner insert instead intersect into is isnull join "
-    "key last left like limit match materialized natural no not nothing notnull null nulls of offset on or order others "
-    "outer over partition plan pragma preceding primary query raise range recursive references regexp reindex release "
-    "rename replace restrict returning right rollback row rows savepoint select set table temp temporary then ties to "
-    "transaction trigger unbounded union unique update using vacuum values view virtual when where window with without"
-).split()
-ANY_NAME = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
-TYPES = st.sampled_from(["", "INTEGER", "TEXT", "REAL", "VARCHAR(20)", "DECIMAL(10,2)", "DOUBLE PRECISION"])
-
-
-@pytest.fixture
-def memory():
-    with closing(sqlite3.connect(":memory:")) as connection:
-        yield connection
-
-
-@pytest.mark.parametrize("name", ["id", "customer_id", "_x", "A1", "name", "year", "date", "count"])
-def test_a_plain_name_is_written_bare(name):
-    assert prompts.quote(name) == name
-
-
-@pytest.mark.parametrize(
-    ("name", "quoted"),
-    [("line no", '"line no"'), ("2nd", '"2nd"'), ("Order", '"Order"'), ('a"b', '"a""b"'), ("größe", '"größe"')],
-)
-def test_any_other_name_is_quoted(name, quoted):
-    assert prompts.quote(name) == quoted
-
-
-@pytest.mark.parametrize("name", KEYWORDS)
-def test_a_keyword_names_a_column_wherever_it_stands(memory, name):
-    memory.execute(prompts.create_table(table("t", "x", name)))
-    memory.execute("INSERT INTO t VALUES ('no', 'yes')")
-    quoted = prompts.quote(name)
-    query = f"SELECT {quoted}, t.{quoted} FROM t WHERE {quoted} = 'yes' GROUP BY {quoted} ORDER BY {quoted}"
-    assert memory.execute(query).fetchall() == [("yes", "yes")]
-
-
-@pytest.mark.parametrize("name", KEYWORDS)
-def test_a_keyword_names_a_table_wherever_it_stands(memory, name):
-    memory.execute(prompts.create_table(table(name, "x")))
-    quoted = prompts.quote(name)
-    memory.execute(f"INSERT INTO {quoted} VALUES ('yes')")
-    query = f"SELECT {quoted}.x FROM {quoted} JOIN {quoted} AS other ON {quoted}.x = other.x"
-    assert memory.execute(query).fetchall() == [("yes",)]
-
-
-@given(st.lists(ANY_NAME | st.sampled_from(KEYWORDS), min_size=1, max_size=5, unique_by=str.lower))
-def test_sqlite_reads_every_quoted_name_back(columns):
-    with closing(sqlite3.connect(":memory:")) as connection:
-        connection.execute(f"CREATE TABLE t ({', '.join(map(prompts.quote, columns))})")
-        assert [row[1] for row in connection.execute("PRAGMA table_info(t)")] == columns
-
-
-@st.composite
-def tables(draw):
-    names = draw(st.lists(ANY_NAME, min_size=1, max_size=4, unique_by=str.lower))
-    columns = (Column(name, draw(TYPES), draw(st.booleans())) for name in names)
-    return Table(draw(ANY_NAME.filter(lambda name: not name.lower().startswith("sqlite_"))), tuple(columns))
-
-
-@given(tables())
-def test_a_table_reads_back_from_its_statement_as_it_was(one):
-    with closing(sqlite3.connect(":memory:")) as connection:
-        connection.execute(prompts.create_table(one))
-        assert read_schema(connection) == Schema((one,))
-
-
-@pytest.mark.parametrize(
-    ("columns", "statement"),
-    [
-        (
-            [Column("id", "INTEGER", True), Column("name", "TEXT")],
-            "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT);",
-        ),
-        ([Column("id", "", True)], "CREATE TABLE t (id PRIMARY KEY);"),
-        ([Column("id"), Column("group", "TEXT")], 'CREATE TABLE t (id, "group" TEXT);'),
-        (
-            [Column("a", "INT", True), Column("b c", "INT", True)],
-            'CREATE TABLE t (a INT, "b c" INT, PRIMARY KEY (a, "b c"));',
-        ),
-    ],
-)
-def test_a_table_is_one_statement_on_one_line(columns, statement):
-    assert prompts.create_table(Table("t", tuple(columns))) == statement

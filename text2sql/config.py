@@ -29,6 +29,17 @@ class Rules(Enum):
     official = "official"
 
 
+class Order(Enum):
+    schema = "schema"
+    relevance = "relevance"
+    shuffled = "shuffled"
+
+
+class SqlForm(Enum):
+    as_written = "as_written"
+    qualified = "qualified"
+
+
 class Device(Enum):
     cuda = "cuda"
     cpu = "cpu"
@@ -79,7 +90,10 @@ class Lora:
 
 @dataclass
 class Data:
-    """Where examples come from: `path` is a hub id, a local file or folder, or `mini` (generated, no download)."""
+    """Where examples come from: `path` is a hub id, a local file or folder, or `mini` (generated, no download).
+
+    `gretel_path` and `max_gretel_samples` say what `data=mixed` adds to Spider's training questions.
+    """
 
     name: str = MISSING
     path: str = MISSING
@@ -90,14 +104,29 @@ class Data:
     validation_fraction: float = 0.05
     on_bad_row: BadRow = BadRow.drop
     include_others: bool = False
+    gretel_path: Optional[str] = None
+    max_gretel_samples: Optional[int] = None
 
 
 @dataclass
 class Prompt:
-    """How a question is put to the model; `max_sql_tokens` is the room kept for the answer inside trainer.max_length."""
+    """How a question is put to the model, and in which form it answers.
+
+    `order` is that of tables and columns: the database's own, the most related to the question first, or shuffled by seed and
+    example. `max_schema_tokens` bounds the schema (null: what trainer.max_length leaves). `num_values` are shown of a column
+    at most, `num_rows` of a table, by the styles that show any. `question_first` asks before the schema as well as after
+    it. `sql_form=qualified` trains on `singer.name` in place of `T1.name`. `max_sql_tokens` is the room kept for the answer
+    inside trainer.max_length.
+    """
 
     style: str = MISSING
     instruction: str = MISSING
+    order: Order = Order.schema
+    max_schema_tokens: Optional[int] = None
+    num_values: int = 3
+    num_rows: int = 3
+    question_first: bool = False
+    sql_form: SqlForm = SqlForm.as_written
     max_sql_tokens: int = 200
 
 
@@ -139,12 +168,15 @@ class Hardware:
 
 @dataclass
 class Trainer:
-    """What is learned; the names are those of TRL's SFTConfig, but for batch_size: examples per optimizer step."""
+    """What is learned; the names are those of TRL's SFTConfig, but for batch_size, the examples per optimizer step, and
+    num_tokens: train on so many tokens, prompts included, in place of num_train_epochs, so that arms cost the same.
+    """
 
     batch_size: int = MISSING
     learning_rate: float = MISSING
     num_train_epochs: float = 1.0
     max_steps: int = -1
+    num_tokens: Optional[int] = None
     lr_scheduler_type: str = "linear"
     warmup_ratio: float = 0.03
     weight_decay: float = 0.0
@@ -163,6 +195,10 @@ class Eval:
 
     `max_steps` counts SQLite's own instructions: the same verdict on a busy machine. `workers` are the processes that run
     SQL, one a core where it is null. `neighbours` is how many databases are derived from each to be matched on as well.
+    `constrained` lets the model write no table or column that the schema has not. `votes` answers are executed and the most
+    frequent result wins: one is greedy, the others are sampled at `temperature`. `repair` asks once more where the answer
+    does not run, with the database's error and the nearest real names. A training of phase `after_phase` is followed by its
+    evaluation, in the same folder.
     """
 
     split: str = "test"
@@ -176,6 +212,11 @@ class Eval:
     workers: Optional[int] = None
     neighbours: int = 0
     engine: Engine = Engine.native
+    constrained: bool = False
+    votes: int = 1
+    temperature: float = 0.7
+    repair: bool = False
+    after_phase: Optional[int] = None
 
 
 @dataclass
@@ -215,6 +256,17 @@ class Config:
 
 
 ConfigStore.instance().store(name="schema", node=Config)
+
+
+def _by_phase(*values: Any, _root_: DictConfig) -> Any:
+    """`${by_phase:1e-4,1e-5}`: the first value in phase 1, the second in phase 2, where one multirun trains both."""
+    number = _root_.phase.number
+    if not 0 < number <= len(values):
+        raise ValueError(f"${{by_phase:...}} has {len(values)} values and phase={number} is not among them")
+    return values[number - 1]
+
+
+OmegaConf.register_new_resolver("by_phase", _by_phase, replace=True)
 
 # What an adapter was trained with, and so what its evaluation takes from the run instead of the defaults.
 SAVED_WITH_ADAPTER = ("model", "quant", "lora", "prompt", "hardware", "trainer")
@@ -258,6 +310,7 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
         "eval.max_steps": config.eval.max_steps,
         "eval.workers": 1 if config.eval.workers is None else config.eval.workers,
         "prompt.max_sql_tokens": config.prompt.max_sql_tokens,
+        "prompt.max_schema_tokens": 1 if config.prompt.max_schema_tokens is None else config.prompt.max_schema_tokens,
     }
     rules = [(value <= 0, f"{key}={value} must be positive") for key, value in positive.items()]
     return [
@@ -286,6 +339,15 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
             "quant=int8 trains on a GPU only; choose quant=nf4 or quant=none with hardware=cpu",
         ),
         (
+            min(config.prompt.num_values, config.prompt.num_rows) < 0,
+            f"prompt.num_values={config.prompt.num_values} and prompt.num_rows={config.prompt.num_rows} must not be negative",
+        ),
+        (
+            trainer.num_tokens is not None and (trainer.num_tokens <= 0 or trainer.max_steps > 0),
+            f"trainer.num_tokens={trainer.num_tokens} must be positive, and stand without trainer.max_steps="
+            f"{trainer.max_steps}: both say how long to train",
+        ),
+        (
             trainer.max_length <= config.prompt.max_sql_tokens,
             f"trainer.max_length={trainer.max_length} leaves no room for a prompt beside "
             f"prompt.max_sql_tokens={config.prompt.max_sql_tokens}; raise the first or lower the second",
@@ -299,12 +361,29 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
             config.hub.push_to_hub and not config.hub.hub_model_id,
             "hub=push needs hub.hub_model_id=USER/NAME to push checkpoints to",
         ),
-        *_eval_rules(config.eval),
+        *_eval_rules(config.eval, config.predictions),
     ]
 
 
-def _eval_rules(config: Eval) -> list[tuple[bool, str]]:
+def _eval_rules(config: Eval, predictions: str | None) -> list[tuple[bool, str]]:
+    asked = {"eval.constrained=true": config.constrained, "eval.repair=true": config.repair}
+    asked[f"eval.votes={config.votes}"] = config.votes > 1
+    of_a_model = " and ".join(setting for setting, is_set in asked.items() if is_set)
     return [
+        (config.votes < 1, f"eval.votes={config.votes} must be at least 1; 1 takes the greedy answer alone"),
+        (
+            config.temperature <= 0,
+            f"eval.temperature={config.temperature} must be positive: eval.votes above 1 samples answers at it (0.7, say), and "
+            "eval.votes=1 takes the greedy answer without it",
+        ),
+        (
+            bool(of_a_model) and config.engine is Engine.vllm,
+            f"eval.engine=vllm only writes greedy answers; set eval.engine=native for {of_a_model}",
+        ),
+        (
+            bool(of_a_model) and predictions is not None,
+            f"predictions={predictions} is scored as it is, and {of_a_model} needs a model; leave one of them out",
+        ),
         (config.neighbours < 0, f"eval.neighbours={config.neighbours} must not be negative"),
         (
             config.neighbours > 0 and config.rules is Rules.official,

@@ -7,21 +7,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from text2sql.config import BadRow, Config, Prompt
-from text2sql.example import Example, Schema, Table
+from text2sql import serialise
+from text2sql.config import BadRow, Config, Prompt, SqlForm
+from text2sql.example import Example
+from text2sql.shortening import Shown, fewest_steps
+from text2sql.sql.qualify import qualified
 
-PLAIN_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# The reserved words that real schemas use as names; SQLite accepts its other keywords unquoted where a name is expected.
-RESERVED = frozenset(
-    "add all alter and as between by case check column commit constraint create cross default delete distinct drop else "
-    "escape except exists foreign from full group having in index inner insert intersect into is isnull join left "
-    "limit natural not notnull null on or order outer primary references right select set table then to transaction union "
-    "unique update using values when where autoincrement cast collate current_date current_time current_timestamp "
-    "deferrable if nothing raise returning".split()
-)
 LITERAL_OR_SPACE = re.compile(
     r"""('(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\])|(?:\s|--[^\n]*|/\*.*?\*/)+""", re.DOTALL
 )
+
+
+MOST_CHARACTERS_A_TOKEN = 16
+"""Of a schema only so many characters for each token of the limit are tokenised at first: enough to see that it is over."""
 
 
 class TooLong(ValueError):
@@ -40,42 +38,7 @@ class Encoded:
     shortened: int = 0
 
 
-def quote(name: str) -> str:
-    """`name` as it must be written in SQLite: bare where that is allowed, else in double quotes."""
-    if PLAIN_IDENTIFIER.fullmatch(name) and name.lower() not in RESERVED:
-        return name
-    return '"' + name.replace('"', '""') + '"'
-
-
-def create_table(table: Table) -> str:
-    """One CREATE TABLE statement on one line, with types and the primary key."""
-    keys = [column.name for column in table.columns if column.primary_key]
-    parts = [
-        " ".join(filter(None, (quote(c.name), c.type, "PRIMARY KEY" if keys == [c.name] else "")))
-        for c in table.columns
-    ]
-    if len(keys) > 1:
-        parts.append(f"PRIMARY KEY ({', '.join(map(quote, keys))})")
-    return f"CREATE TABLE {quote(table.name)} ({', '.join(parts)});"
-
-
-def question_only(example: Example) -> str:
-    """The original work's prompt: the question and nothing of the database."""
-    return f"Question: {example.question}"
-
-
-def ddl(example: Example) -> str:
-    """The CREATE TABLE statements of the database, then the question. ValueError when the schema is not known."""
-    if not example.schema.tables:
-        raise ValueError(
-            f"prompt=ddl needs a schema and {example.id} has none; point data.path at data with databases "
-            "(Spider's official folder, or mini), or use prompt=question_only"
-        )
-    schema = "\n".join(create_table(table) for table in example.schema.tables)
-    return f"Schema:\n{schema}\n\nQuestion: {example.question}"
-
-
-STYLES: dict[str, Callable[[Example], str]] = {"question_only": question_only, "ddl": ddl}
+STYLES = ("question_only", *serialise.STYLES)
 
 
 def check_style(prompt: Prompt) -> None:
@@ -84,42 +47,107 @@ def check_style(prompt: Prompt) -> None:
         raise ValueError(f"prompt.style={prompt.style} does not exist; it can be {', '.join(sorted(STYLES))}")
 
 
-def messages(example: Example, prompt: Prompt, system_role: bool) -> list[dict[str, str]]:
-    """The chat up to the answer. The instruction is a system message where the model's template has one (it then takes the
-    place of any default), else it opens the user message."""
-    text = STYLES[prompt.style](example)
+def messages(example: Example, prompt: Prompt, system_role: bool, seed: int = 0) -> list[dict[str, str]]:
+    """The chat up to the answer, with the whole schema; `seed` sets a shuffled order.
+
+    The instruction is a system message where the model's template has one (it then takes the place of any default), else it
+    opens the user message. ValueError when the style shows a schema and the example has none.
+    """
+    schema = None if prompt.style == "question_only" else Shown(example, prompt, seed).text(0)
+    return _chat(example.question, schema, prompt, system_role)
+
+
+def _chat(question: str, schema: str | None, prompt: Prompt, system_role: bool) -> list[dict[str, str]]:
+    """The one place where schema, question and instruction become a chat; `schema` is None for question_only."""
+    text = f"Question: {question}"
+    if schema is not None:
+        first = f"{text}\n\n" if prompt.question_first else ""
+        text = f"{first}Schema:\n{schema}\n\n{text}"
     if system_role:
         return [{"role": "system", "content": prompt.instruction}, {"role": "user", "content": text}]
     return [{"role": "user", "content": f"{prompt.instruction}\n\n{text}"}]
 
 
 def target(sql: str) -> str:
-    """The gold SQL as the model shall write it: on one line, single spaces outside quotes, no closing semicolon."""
+    """SQL as the model shall write it: on one line, single spaces outside quotes, no closing semicolon."""
     one_line = LITERAL_OR_SPACE.sub(lambda match: match[1] or " ", sql)
     return one_line.strip().rstrip("; ")
 
 
-def encode_prompt(tokenizer: Any, example: Example, config: Config) -> Encoded:
-    """The prompt's token ids, at most trainer.max_length - prompt.max_sql_tokens of them.
+def answer(example: Example, prompt: Prompt) -> str:
+    """What the model shall answer: the gold SQL, with prompt.sql_form=qualified in the form of `text2sql.sql.qualify`."""
+    return target(qualified(example.sql, example.schema) if prompt.sql_form is SqlForm.qualified else example.sql)
 
-    A prompt that is longer loses tables, then columns, of its schema, the least related to the question first; question and
-    instruction are never touched. TooLong if it does not fit without any schema either.
+
+def encode_prompt(tokenizer: Any, example: Example, config: Config) -> Encoded:
+    """The prompt's token ids, within trainer.max_length - prompt.max_sql_tokens, its schema's within prompt.max_schema_tokens.
+
+    A schema that is longer is shortened as `text2sql.shortening` says; question and instruction are never touched. TooLong if
+    the prompt does not fit with the least of its schema either.
     """
-    prompt, max_length = config.prompt, config.trainer.max_length
-    limit, shortened = max_length - prompt.max_sql_tokens, 0
-    while True:
-        chat = messages(example, prompt, config.model.system_role)
-        ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True)
-        if len(ids) <= limit:
-            return Encoded(ids, len(ids), shortened)
-        smaller = without_least_related(example) if prompt.style != "question_only" else None
-        if smaller is None:
-            raise TooLong(
-                f"the prompt of {example.id} has {len(ids)} tokens without a schema to shorten, over the {limit} that "
-                f"trainer.max_length={max_length} less prompt.max_sql_tokens={prompt.max_sql_tokens} leaves; "
-                "raise trainer.max_length or leave the question out"
-            )
-        example, shortened = smaller, shortened + 1
+    schema, steps = None, 0
+    if config.prompt.style != "question_only":
+        shown = Shown(example, config.prompt, config.seed)
+        steps = steps_to_fit(tokenizer, shown, config)
+        schema = shown.text(steps)
+    ids = _ids(tokenizer, example, schema, config)
+    if len(ids) > (limit := _limit(config)):
+        raise TooLong(
+            f"the prompt of {example.id} has {len(ids)} tokens without a schema to shorten, over the {limit} that "
+            f"trainer.max_length={config.trainer.max_length} less prompt.max_sql_tokens={config.prompt.max_sql_tokens} "
+            "leaves; raise trainer.max_length or leave the question out"
+        )
+    return Encoded(ids, len(ids), steps)
+
+
+def steps_to_fit(tokenizer: Any, shown: Shown, config: Config) -> int:
+    """After how many steps of shortening the prompt fits: all of them where it never does.
+
+    TooLong where the schema alone never fits prompt.max_schema_tokens.
+    """
+    most = config.prompt.max_schema_tokens
+
+    def whole(schema: str) -> list[int]:
+        return _ids(tokenizer, shown.example, schema, config)
+
+    def alone(schema: str) -> list[int]:
+        ids: list[int] = tokenizer(schema, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def excess(schema: str) -> int:
+        if most is None:
+            return _excess(whole, schema, _limit(config))
+        over = _excess(alone, schema, most)
+        return over if over > 0 else max(over, _excess(whole, schema, _limit(config)))
+
+    steps = fewest_steps(shown, excess)
+    if steps is not None:
+        return steps
+    if most is not None and (least := len(alone(shown.text(shown.most_steps)))) > most:
+        raise TooLong(
+            f"the schema of {shown.example.id} has {least} tokens with one column left, over "
+            f"prompt.max_schema_tokens={most}; raise it"
+        )
+    return shown.most_steps
+
+
+def _limit(config: Config) -> int:
+    return config.trainer.max_length - config.prompt.max_sql_tokens
+
+
+def _ids(tokenizer: Any, example: Example, schema: str | None, config: Config) -> list[int]:
+    chat = _chat(example.question, schema, config.prompt, config.model.system_role)
+    ids: list[int] = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True)
+    return ids
+
+
+def _excess(tokenise: Callable[[str], list[int]], schema: str, limit: int) -> int:
+    """By how many tokens a schema makes a text too long, by estimate where the beginning of the schema alone does."""
+    start = schema[: MOST_CHARACTERS_A_TOKEN * max(limit, 1)]
+    over = len(tokenise(start)) - limit
+    if over <= 0 and len(start) < len(schema):
+        return len(tokenise(schema)) - limit
+    return over if len(start) == len(schema) else (over + limit) * len(schema) // len(start) - limit
 
 
 def encode(tokenizer: Any, example: Example, config: Config) -> Encoded:
@@ -128,10 +156,11 @@ def encode(tokenizer: Any, example: Example, config: Config) -> Encoded:
     TooLong if the SQL is longer than prompt.max_sql_tokens, EOS included.
     """
     encoded = encode_prompt(tokenizer, example, config)
-    answer = tokenizer(target(example.sql), add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
-    if len(answer) > (limit := config.prompt.max_sql_tokens):
-        raise TooLong(f"the SQL of {example.id} has {len(answer)} tokens, over prompt.max_sql_tokens={limit}; raise it")
-    return replace(encoded, ids=encoded.ids + answer)
+    text = answer(example, config.prompt)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    if len(ids) > (limit := config.prompt.max_sql_tokens):
+        raise TooLong(f"the SQL of {example.id} has {len(ids)} tokens, over prompt.max_sql_tokens={limit}; raise it")
+    return replace(encoded, ids=encoded.ids + ids)
 
 
 def encode_all(
@@ -147,30 +176,3 @@ def encode_all(
                 raise
             too_long.append(str(error))
     return encoded, too_long
-
-
-def words(text: str) -> set[str]:
-    """Lower-case words of a question or an identifier: split at underscores and capitals, plural s dropped."""
-    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", text).replace("_", " ").lower()
-    return {word[:-1] if len(word) > 3 and word.endswith("s") else word for word in re.findall(r"\w+", spaced)}
-
-
-def without_least_related(example: Example) -> Example | None:
-    """The example less the table (the last one's: less the column) that shares fewest words with the question; ties: the later.
-
-    None once one column of one table is left.
-    """
-    asked = words(example.question)
-    tables = list(example.schema.tables)
-    if len(tables) > 1:
-        related = [
-            (len(words(t.name) & asked), len(set().union(*(words(c.name) for c in t.columns)) & asked)) for t in tables
-        ]
-        del tables[min(range(len(tables)), key=lambda i: (related[i], -i))]
-    elif tables and len(tables[0].columns) > 1:
-        columns = list(tables[0].columns)
-        del columns[min(range(len(columns)), key=lambda i: (len(words(columns[i].name) & asked), -i))]
-        tables = [replace(tables[0], columns=tuple(columns))]
-    else:
-        return None
-    return replace(example, schema=Schema(tuple(tables)))
