@@ -1,0 +1,408 @@
+"""The clauses of a query: the select list, FROM with its joins and subqueries, WITH, UNION, and where each may end."""
+
+from __future__ import annotations
+
+from text2sql.constraint import words
+from text2sql.constraint.expressions import ITEM, Expressions
+from text2sql.constraint.grammar import (
+    NAMED,
+    NEW_AFTER_AS,
+    NEW_PLAIN,
+    OPERATOR,
+    QUOTED,
+    STRING,
+    Expect,
+    Mode,
+    Place,
+    operators,
+)
+from text2sql.constraint.scope import (
+    FROM,
+    GROUP,
+    HAVING,
+    LIMIT,
+    LIST,
+    ON,
+    ORDER,
+    WHERE,
+    WITH,
+    Select,
+    Source,
+)
+from text2sql.constraint.words import Names
+
+START: Mode = ("start",)
+_SELECT = words.words("select")
+_BEGIN = words.words("select with")
+_AS = words.words("as")
+_COMMA, _OPEN = operators(","), operators("(")
+_NEXT_CLAUSES = {
+    LIST: "from where group having order limit union intersect except",
+    FROM: "where group having order limit union intersect except",
+    ON: "where group having order limit union intersect except",
+    WHERE: "group having order limit union intersect except",
+    GROUP: "having order limit union intersect except",
+    HAVING: "order limit union intersect except",
+    ORDER: "limit",
+}
+_JOIN_WORDS = {
+    b"natural": "join inner cross left right full",
+    b"left": "join outer",
+    b"right": "join outer",
+    b"full": "join outer",
+    b"outer": "join",
+    b"inner": "join",
+    b"cross": "join",
+}
+
+
+class Grammar(Expressions):
+    """The whole of the grammar."""
+
+    def first(self) -> Place:
+        return START, self.scopes.interned(Select(clause=WITH))
+
+    # --- the beginning of a query
+
+    def expect_start(self, select: Select) -> Expect:
+        return Expect((_BEGIN,))
+
+    def step_start(self, select: Select, kind: str, value: bytes) -> Place | None:
+        return self._begun(select, value)
+
+    def _begun(self, select: Select, word: bytes) -> Place:
+        if word == b"with":
+            return ("cte", 0), select
+        return ("items", 0), self.scopes.changed(select, clause=LIST)
+
+    def nested(self, select: Select, kind: str, word: bytes) -> Place:
+        outer = select if kind == "expr" else select.outer
+        inner = Select(clause=WITH, kind=kind, ctes=select.ctes, outer=outer, back=select)
+        return self._begun(self.scopes.interned(inner), word)
+
+    def expect_end(self, select: Select) -> Expect:
+        return Expect(may_end=True)
+
+    # --- WITH
+
+    def expect_cte(self, select: Select, stage: int) -> Expect:
+        """Stages: at the name; after RECURSIVE; after the name; in its columns; after one; at AS; after AS; after NOT; at (."""
+        if stage == 0:
+            return Expect((words.words("recursive"),), new=NEW_PLAIN)
+        if stage == 1:
+            return Expect(new=NEW_PLAIN)
+        if stage == 2:
+            return Expect((_AS,), operators=_OPEN)
+        if stage == 3:
+            return Expect(new=NEW_AFTER_AS)
+        if stage == 4:
+            return Expect(operators=operators(", )"))
+        if stage == 5:
+            return Expect((_AS,))
+        if stage == 6:
+            return Expect((words.words("materialized not"),), operators=_OPEN)
+        return Expect((words.words("materialized"),)) if stage == 7 else Expect(operators=_OPEN)
+
+    def step_cte(self, select: Select, stage: int, kind: str, value: bytes) -> Place | None:
+        if stage < 2:
+            if stage == 0 and kind == "word" and value == b"recursive":
+                return ("cte", 1), select
+            return ("cte", 2), self.scopes.changed(select, making=(value, ()))
+        assert select.making is not None
+        if stage == 3:
+            name, columns = select.making
+            return ("cte", 4), self.scopes.changed(select, making=(name, (*columns, value)))
+        if kind == OPERATOR and stage in (6, 8):
+            return ("cte_body",), select
+        if kind == OPERATOR:
+            return ("cte", 5 if value == b")" else 3), select
+        return ("cte", {b"as": 6, b"not": 7, b"materialized": 8}[value]), select
+
+    def expect_cte_body(self, select: Select) -> Expect:
+        return Expect((_BEGIN,))
+
+    def step_cte_body(self, select: Select, kind: str, value: bytes) -> Place:
+        return self.nested(select, "cte", value)
+
+    def expect_cte_after(self, select: Select) -> Expect:
+        return Expect((_SELECT,), operators=_COMMA)
+
+    def step_cte_after(self, select: Select, kind: str, value: bytes) -> Place:
+        return (("cte", 1), select) if kind == OPERATOR else self._begun(select, value)
+
+    # --- the select list
+
+    def expect_items(self, select: Select, stage: int) -> Expect:
+        """Stages: after SELECT, after DISTINCT or a comma."""
+        found = self.expect_operand(select, ITEM)
+        return found if stage else found.joined(Expect((words.words("distinct all"),)))
+
+    def step_items(self, select: Select, stage: int, kind: str, value: bytes) -> Place | None:
+        if not stage and kind == "word" and value in (b"distinct", b"all"):
+            return ("items", 1), select
+        return self.step_operand(select, ITEM, kind, value)
+
+    def expect_starred(self, select: Select) -> Expect:
+        found = self.expect_after(select, b"")
+        return found._replace(words=tuple(n for n in found.words if n is not _AS), new=0, string=False)
+
+    def step_starred(self, select: Select, kind: str, value: bytes) -> Place | None:
+        return self._leaving_item(select, kind, value)
+
+    def expect_alias(self, select: Select) -> Expect:
+        return Expect(new=NEW_AFTER_AS, string=True)
+
+    def step_alias(self, select: Select, kind: str, value: bytes) -> Place | None:
+        named = self.scopes.changed(select, aliases=select.aliases | {value}, outs=(*select.outs, (b"", value)))
+        return ("starred",), named
+
+    # --- the end of an expression
+
+    def expect_after(self, select: Select, out: bytes) -> Expect:
+        clause, also = select.clause, set()
+        more: list[Names] = []
+        left = self.scopes.leftover(select)
+        if clause in (LIST, GROUP, ORDER):
+            also.add(b",")
+        if clause == LIMIT:
+            also.add(b",")
+            more.append(words.words("offset"))
+        if clause == ORDER:
+            more.append(words.words("asc desc nulls"))
+        if clause == ON:
+            if not select.waits_for_rowid:
+                more.append(words.JOINS)
+                also.add(b",")
+            if select.top and len(select.sources) - int(select.top.split(":")[2]) > 1:  # of one, SQLite drops the alias
+                also.add(b")")
+        if clause == LIST:
+            more.append(_AS)
+        ends = left is not None and not select.parens
+        if ends or clause == LIST:
+            allowed = _NEXT_CLAUSES.get(clause, "") if ends else "from"
+            more.append(words.words(allowed))
+        if ends and select.back is not None:
+            also.add(b")")
+        if ends and select.back is None:
+            also.add(b";")
+        return Expect(
+            tuple(more),
+            new=NEW_PLAIN if clause == LIST else 0,
+            string=clause == LIST,
+            operators=frozenset(also),
+            may_end=ends and select.back is None,
+        )
+
+    def step_after(self, select: Select, out: bytes, kind: str, value: bytes) -> Place | None:
+        if select.clause != LIST:
+            return self._leaving(select, kind, value)
+        if kind == "word" and value == b"as":
+            return ("alias",), select
+        if kind in (QUOTED, NAMED, STRING) or (kind == "word" and value not in words.KEYWORDS):
+            return self.step_alias(select, kind, value)
+        return self._leaving_item(self.scopes.changed(select, outs=(*select.outs, (b"", out))), kind, value)
+
+    def _leaving_item(self, select: Select, kind: str, value: bytes) -> Place | None:
+        if value == b",":
+            return ("items", 1), select
+        if value == b"from":
+            return ("source",), self.scopes.changed(select, clause=FROM)
+        return self._leaving(select, kind, value)
+
+    def _leaving(self, select: Select, kind: str, value: bytes) -> Place | None:
+        """A step out of the clause, or to its next term."""
+        if kind == OPERATOR:
+            return self._leaving_by_sign(select, value)
+        changed = self.scopes.changed
+        if value in (b"asc", b"desc", b"nulls"):
+            return ("sorted", value), select
+        if value == b"offset":
+            return ("operand", 0), select
+        if value in words.COMPOUND.bare:
+            return ("compound", value), self._part(select)
+        if value in (b"where", b"group", b"having", b"order", b"limit"):
+            left = self.scopes.leftover(select)
+            select = changed(select, pending=frozenset(), outward=left or frozenset(), joined=False, right_from=0)
+        if value in (b"group", b"order"):
+            return ("by", "c" + value.decode()), select
+        if value in (b"where", b"having", b"limit"):
+            return ("operand", 0), changed(select, clause=value.decode())
+        if value == b"on":
+            return ("operand", 0), changed(select, clause=ON, joined=False, signs=0)
+        if value == b"using":
+            return ("using", 0), select
+        return self.step_join(changed(select, clause=FROM), words.JOINS, b"", kind, value)
+
+    def _leaving_by_sign(self, select: Select, value: bytes) -> Place | None:
+        if value == b";":
+            return ("end",), select
+        if value == b"," and select.clause in (FROM, ON):
+            return ("source",), self.scopes.changed(select, clause=FROM, joined=False, right_from=len(select.sources))
+        if value == b",":
+            return ("operand", 0), select
+        return self._joins_closed(select) if select.top else self._subquery_closed(select)
+
+    def expect_sorted(self, select: Select, word: bytes) -> Expect:
+        if word == b"nulls":
+            return Expect((words.words("first last"),))
+        more = Expect((words.words("nulls"),)) if word in (b"asc", b"desc") else Expect()
+        if select.top == "oo":
+            return more.joined(Expect((words.words("rows range groups"),), operators=operators(", )")))
+        after = self.expect_after(select, b"")
+        return more.joined(after._replace(words=(words.words("limit"),) if after.words else ()))
+
+    def step_sorted(self, select: Select, word: bytes, kind: str, value: bytes) -> Place | None:
+        if kind == "word" and value in (b"nulls", b"first", b"last"):
+            return ("sorted", value), select
+        if select.top != "oo":
+            return self._leaving(select, kind, value)
+        if value == b",":
+            return ("operand", 0), select
+        return self.closed(select) if value == b")" else (("frame",), select)
+
+    # --- UNION and subqueries
+
+    def _part(self, select: Select) -> Select:
+        names = select.output()
+        return self.scopes.interned(
+            Select(
+                clause=WITH, kind=select.kind, ctes=self._with_itself(select, names), outer=select.outer, back=select.back,
+                outward=self.scopes.leftover(select) or frozenset(),
+                first=names if select.first is None else select.first,
+                parts=select.parts | frozenset(names) | select.aliases,
+            )
+        )  # fmt: skip
+
+    def _with_itself(self, select: Select, names: tuple[bytes, ...]) -> tuple[tuple[bytes, Names], ...]:
+        """The CTEs that the next part of a UNION may read: the one being defined is among them, which makes it recursive."""
+        if select.kind != "cte" or select.first is not None:
+            return select.ctes
+        assert select.back is not None and select.back.making is not None
+        name, declared = select.back.making
+        return self._defined(select.ctes, name, declared or names)
+
+    def _defined(
+        self, ctes: tuple[tuple[bytes, Names], ...], name: bytes, columns: tuple[bytes, ...]
+    ) -> tuple[tuple[bytes, Names], ...]:
+        kept = tuple((other, names) for other, names in ctes if other != name)
+        return (*kept, (name, self.scopes.names(frozenset(columns) - {b""})))
+
+    def expect_compound(self, select: Select, word: bytes) -> Expect:
+        return Expect((words.words("select all") if word == b"union" else _SELECT,))
+
+    def step_compound(self, select: Select, word: bytes, kind: str, value: bytes) -> Place:
+        if value == b"all":
+            return ("compound", b"all"), select
+        return self._begun(select, value)
+
+    def _subquery_closed(self, select: Select) -> Place:
+        back, left, scopes = select.back, self.scopes.leftover(select), self.scopes
+        assert back is not None and left is not None
+        names = select.output() if select.first is None else select.first
+        after = scopes.handed(back, left, skip_own=select.kind != "expr")
+        if select.kind == "expr":
+            return ("operator", 0, b""), after
+        if select.kind == "derived":
+            source = Source(b"", scopes.names(frozenset(names) - {b""}), False)
+            return ("table", 0), scopes.changed(after, sources=(*after.sources, source))
+        assert after.making is not None
+        name, declared = after.making
+        return ("cte_after",), scopes.changed(
+            after, ctes=self._defined(after.ctes, name, declared or names), making=None
+        )
+
+    # --- FROM
+
+    def expect_source(self, select: Select) -> Expect:
+        tables = self.scopes.joinable(select)
+        return Expect((tables,), (tables,), operators=frozenset() if select.waits_for_rowid else _OPEN)
+
+    def step_source(self, select: Select, kind: str, value: bytes) -> Place | None:
+        if kind == OPERATOR:
+            return ("nested_source",), select
+        columns, is_table = self.scopes.readable(select)[value]
+        source = Source(value, columns, is_table and not select.top)  # brackets hide the rowid
+        return ("table", 0), self.scopes.changed(select, sources=(*select.sources, source))
+
+    def expect_nested_source(self, select: Select) -> Expect:
+        if select.top:  # SQLite loses names in brackets within brackets
+            return Expect((_BEGIN,))
+        return self.expect_source(select)._replace(operators=frozenset()).joined(Expect((_BEGIN,)))
+
+    def step_nested_source(self, select: Select, kind: str, value: bytes) -> Place | None:
+        if kind == "word" and value in _BEGIN.bare:
+            return self.nested(select, "derived", value)
+        opened = f"j{int(select.joined)}:{select.right_from}:{len(select.sources)}"
+        return self.step_source(self.scopes.changed(self.push(select, opened), joined=False), kind, value)
+
+    def _joins_closed(self, select: Select) -> Place:
+        joined, right_from, _ = select.top[1:].split(":")
+        outside = self.scopes.changed(
+            self.popped(select), clause=FROM, joined=joined == "1", right_from=int(right_from)
+        )
+        return ("table", 1), outside
+
+    def expect_table(self, select: Select, stage: int) -> Expect:
+        """Stages: an alias may follow, or not."""
+        if stage == 0 and self._is_twice(select):
+            return self._alias(select, NEW_PLAIN).joined(Expect((_AS,)))
+        after = self.expect_after(self.scopes.changed(select, clause=ON), b"")
+        more: list[Names] = []
+        if select.joined:
+            more.append(words.words("on"))
+            if self.shared(select).quoted:
+                more.append(words.words("using"))
+        found = after.joined(Expect(tuple(more)))
+        return found if stage else found.joined(self._alias(select, NEW_PLAIN)).joined(Expect((_AS,)))
+
+    def _is_twice(self, select: Select) -> bool:
+        """Whether the last table has the name of another: without an alias, all of its columns would be ambiguous."""
+        return not self.scopes.loose and select.sources[-1].name in {source.name for source in select.sources[:-1]}
+
+    def _alias(self, select: Select, new: int) -> Expect:
+        if not self.scopes.loose and (new == NEW_PLAIN or self.scopes.forced(select)):
+            known = self.scopes.known_aliases(select)
+            return Expect((known,), (known,))
+        forbidden = {name for name, _ in select.pending if name and not self.scopes.may_be_called(select, name)}
+        return Expect(new=new, taken=frozenset(forbidden))
+
+    def step_table(self, select: Select, stage: int, kind: str, value: bytes) -> Place | None:
+        if kind == "word" and value == b"as":
+            return ("table_alias",), select
+        if kind in (QUOTED, NAMED) or (kind == "word" and value not in words.KEYWORDS):
+            return self.step_table_alias(select, kind, value)
+        return self._leaving(select, kind, value)
+
+    def expect_table_alias(self, select: Select) -> Expect:
+        return self._alias(select, NEW_AFTER_AS)
+
+    def step_table_alias(self, select: Select, kind: str, value: bytes) -> Place:
+        named = select.sources[-1]._replace(name=value)
+        return ("table", 1), self.scopes.changed(select, sources=(*select.sources[:-1], named))
+
+    def expect_join(self, select: Select, allowed: Names, before: bytes) -> Expect:
+        return Expect((allowed,))
+
+    def step_join(self, select: Select, allowed: Names, before: bytes, kind: str, value: bytes) -> Place | None:
+        if value == b"join":
+            joined = before != b"natural"
+            return ("source",), self.scopes.changed(select, joined=joined, right_from=len(select.sources))
+        return ("join", words.words(_JOIN_WORDS[value]), b"natural" if b"natural" in (before, value) else value), select
+
+    # --- USING
+
+    def shared(self, select: Select) -> Names:
+        """The columns that the tables on both sides of the last JOIN have."""
+        left, right = select.sources[: select.right_from], select.sources[select.right_from :]
+        sides = [frozenset().union(*(source.columns.quoted for source in side)) for side in (left, right)]
+        return self.scopes.names(sides[0] & sides[1]).after_dot
+
+    def expect_using(self, select: Select, stage: int) -> Expect:
+        if stage == 1:
+            return Expect((self.shared(select),), (self.shared(select),))
+        return Expect(operators=_OPEN if stage == 0 else operators(", )"))
+
+    def step_using(self, select: Select, stage: int, kind: str, value: bytes) -> Place:
+        if value == b")" and stage == 2:
+            return ("table", 1), self.scopes.changed(select, joined=False)
+        return ("using", 2 if stage == 1 else 1), select
