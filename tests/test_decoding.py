@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from text2sql import data, decoding, fast_path, generation, model, prefill, prefixes, scoring, vllm_engine
+from text2sql import answering, data, decoding, fast_path, generation, model, prefill, prefixes, vllm_engine
 from text2sql.attention import Cache
 from text2sql.config import Device
 from text2sql.prefixes import Group
@@ -286,17 +286,16 @@ def test_an_evaluation_asks_the_engine_that_it_names(small, fake_vllm, monkeypat
     config = on_gpu(small("eval.engine=vllm", primary="evaluate"))
     monkeypatch.setattr(model, "check_device", lambda hardware: None)
     examples = data.load(config.data, "test", seed=1).examples
-    extra = [{} for _ in examples]
-    answers = scoring._model(config, extra)(examples)
+    answers = answering.answer(answering.Speaker(config), examples, runner=None)
     assert len(fake_vllm.inputs) == len(answers) == len(examples)
-    assert all(more["answer"] and more["answer"] in more["prompt"] for more in extra)
+    assert all(one["answer"] and one["answer"] in one["prompt"] for one in answers)
     assert fake_vllm.lora is None
 
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_an_evaluation_takes_the_fast_path_unless_hardware_says_otherwise(small, fast):
     config = small(f"hardware.fast_path={str(fast).lower()}", primary="evaluate")
-    assert fast_path.is_on(scoring._network(config, None)) is fast
+    assert fast_path.is_on(answering.network(config, None)) is fast
 
 
 def test_without_vllm_the_cure_is_named(small, monkeypatch):

@@ -176,6 +176,15 @@ def test_the_table_has_a_row_per_hardness_and_one_for_all():
     ]
 
 
+def test_the_table_says_what_votes_and_repairs_changed():
+    more = {"eval/votes_changed_rate": 0.1, "eval/votes_agreement": 0.8}
+    more |= {"eval/repaired_rate": 0.02, "eval/repair_asked_rate": 0.05}
+    assert table(graded() | more).splitlines()[-3:-1] == [
+        "by votes: 10.0 % not the greedy answer; of the answers 80.0 % have the winning result",
+        "repaired: 2.0 %, of 5.0 % asked again",
+    ]
+
+
 def test_the_comparison_has_a_row_per_model():
     assert comparison_table({"before": graded(), "after": graded(["match"] * 6)}).splitlines() == [
         "model   accuracy  95 % interval     easy   medium  hard    extra  unknown column  unknown table",

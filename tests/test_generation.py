@@ -8,7 +8,7 @@ from bitsandbytes.nn import Linear4bit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from text2sql import data, fast_path, generation, model, prompts
+from text2sql import constraint, data, fast_path, generation, model, prompts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -147,6 +147,65 @@ def test_without_an_eos_an_answer_has_max_new_tokens(small, tokenizer, rows):
     hook = network.get_output_embeddings().register_forward_hook(lambda *call: only_letter.expand_as(call[2]))
     assert answers(network, tokenizer, rows[:2], max_new_tokens=7) == ["a" * 7] * 2
     hook.remove()
+
+
+# Samples and constraints
+
+
+@pytest.fixture(params=[False, True], ids=["padded", "fast"])
+def either(small, request):
+    """A model on either path."""
+    network = adapted(small("phase=2", "quant=none"))
+    if request.param:
+        fast_path.switch_on(network, torch.float32)
+    return network
+
+
+def said(network, tokenizer, rows, **settings):
+    found = generation.generate(network, tokenizer, rows, max_new_tokens=12, precision="fp32", **settings)
+    return [text for _, text in sorted(found)]
+
+
+def test_each_row_has_its_own_temperature(either, tokenizer, rows):
+    some, greedy = rows[:4], said(either, tokenizer, rows[:4])
+    mixed = said(either, tokenizer, [*some, *some], temperature=[0.0] * 4 + [2.0] * 4, seed=1)
+    assert mixed[:4] == greedy
+    assert sum(one != other for one, other in zip(mixed[4:], greedy)) >= 3
+    assert said(either, tokenizer, some, temperature=1e-4) == greedy
+
+
+def test_samples_are_the_same_for_the_same_seed_whatever_else_draws_numbers(either, tokenizer, rows):
+    first = said(either, tokenizer, rows[:4], temperature=1.5, seed=1)
+    torch.manual_seed(9)
+    state = torch.get_rng_state()
+    assert said(either, tokenizer, rows[:4], temperature=1.5, seed=1) == first
+    assert torch.equal(torch.get_rng_state(), state), "a training run's own numbers are not touched"
+    assert said(either, tokenizer, rows[:4], temperature=1.5, seed=2) != first
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_a_constrained_answer_names_only_what_its_schema_has(either, tokenizer, config, temperature):
+    examples = data.load(config.data, "test", seed=1).examples[:4]
+    rows = [prompts.encode_prompt(tokenizer, example, config).ids for example in examples]
+    vocabulary = constraint.Vocabulary(tokenizer)
+    constraints = [constraint.of(example.schema, vocabulary) for example in examples]
+    for text, one in zip(said(either, tokenizer, rows, constraints=constraints, temperature=temperature), constraints):
+        state = one.start()
+        for token in tokenizer.encode(text, add_special_tokens=False):
+            state = one.advance(state, token)
+            assert state is not None, f"{text!r} begins no SQL over its schema"
+
+
+def test_both_paths_say_the_same_under_a_constraint(small, tokenizer, rows, config):
+    network = adapted(small("phase=2", "quant=none"))
+    examples = data.load(config.data, "test", seed=1).examples[:6]
+    vocabulary = constraint.Vocabulary(tokenizer)
+    constraints = [constraint.of(example.schema, vocabulary) for example in examples]
+    padded = said(network, tokenizer, rows[:6], constraints=constraints)
+    fast_path.switch_on(network, torch.float32)
+    assert said(network, tokenizer, rows[:6], constraints=constraints) == padded
+    fast_path.switch_off(network)
+    assert said(network, tokenizer, rows[:6]) != padded
 
 
 # Leaving the model as it was

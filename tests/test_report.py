@@ -300,3 +300,14 @@ def test_text_stands_out_from_what_is_behind_it(theme, paper):
     for ink in inks:
         light, dark = sorted((luminance(palette[ink]), luminance(palette[paper])), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5, ink
+
+
+def test_a_page_holds_what_voting_and_repairing_made_of_an_answer(run):
+    more = {
+        "candidates": [{"text": "SELECT 1", "count": 3, "votes": 3}],
+        "before_votes": "SELEC 7",
+        "before_repair": "SELEC 8",
+    }
+    (run / "predictions.jsonl").write_text(json.dumps({"id": "1", "verdict": "match", **more, "repair": {}}) + "\n")
+    text = report.write_page(run).read_text(encoding="utf-8")
+    assert all(part in text for part in ('"candidates"', "SELEC 7", "SELEC 8"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from text2sql import data, scoring
+from text2sql import answering, data, scoring
 from text2sql.predictions import write_predictions
 from text2sql.sql.database import connect
 from text2sql.sql.pool import Pool
@@ -311,9 +311,9 @@ def test_an_adapter_changes_what_its_base_writes(small, curriculum, monkeypatch)
 
     def answers(*overrides):
         config = small("prompt.max_sql_tokens=12", "data.max_test_samples=4", *overrides, primary="evaluate")
-        extra = [{} for _ in range(4)]
         examples = data.load(config.data, "test", seed=42).examples
-        return scoring._model(config, extra)(examples)
+        rows = answering.answer(answering.Speaker(config), examples, runner=None)
+        return [row["prediction"] for row in rows]
 
     assert answers(f"adapter={curriculum.two.adapter}") != answers()
 

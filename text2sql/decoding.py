@@ -1,19 +1,18 @@
-"""Greedy decoding on the fast path: shared prefixes once, then one token a step over a static cache; ids in, ids out."""
+"""Decoding on the fast path: shared prefixes once, then one token a step over a static cache; ids in, ids out."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import linear
 
-from text2sql import fast_path, prefill, prefixes, speed
-from text2sql.attention import Cache, Layout
+from text2sql import prefill, prefixes, speed
+from text2sql.checking import Answer, AtOnce, Constraint, Look, forbidden
 from text2sql.prefixes import Batch
+from text2sql.steps import Decoder, Recorded, Steps, decoder
 
 log = logging.getLogger(__name__)
 
@@ -25,64 +24,6 @@ GPU_LOOKS_EVERY = 8
 ENDED_TO_DROP = 0.25
 """The share of a batch that has ended for which moving the others together pays."""
 
-# cuDNN's attention makes a plan for every new shape, which takes longer than the steps that would use it.
-KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-
-
-@dataclass(frozen=True)
-class Decoder:
-    """A model on the fast path, its head in the type it computes in, and the shape of its cache."""
-
-    model: Any
-    head: torch.Tensor
-    bias: torch.Tensor | None
-    layers: int
-    heads_per_key: int
-    kv_heads: int
-    head_dim: int
-    eos_token_id: int
-    pad_token_id: int
-
-    @property
-    def device(self) -> torch.device:
-        return self.head.device
-
-    @property
-    def bytes_per_token(self) -> int:
-        return 2 * self.layers * self.kv_heads * self.head_dim * self.head.dtype.itemsize
-
-    def run(self, ids: torch.Tensor, positions: torch.Tensor, layout: Layout) -> torch.Tensor:
-        """The last hidden states (rows, tokens, hidden) of `ids` at `positions`."""
-        with torch.no_grad(), sdpa_kernel(KERNELS):
-            return fast_path.hidden_states(self.model, ids, positions, layout)
-
-    def cache(self, rows: int, room: int) -> Cache:
-        return Cache.empty(self.layers, rows, self.kv_heads, room, self.head_dim, self.head.dtype, self.device)
-
-    def next_tokens(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The likeliest token (rows,) after each of `hidden` (rows, hidden)."""
-        return linear(hidden, self.head, self.bias).argmax(-1)
-
-
-@torch.no_grad()
-def decoder(model: Any, eos_token_id: int, pad_token_id: int) -> Decoder:
-    """What decoding needs to know of `model`, which is on the fast path."""
-    config, head = model.config.get_text_config(), fast_path.head(model)
-    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-    probe = torch.zeros((1, 1), dtype=torch.long, device=head.weight.device)
-    dtype = model.get_input_embeddings()(probe).dtype
-    return Decoder(
-        model,
-        head.weight.detach().to(dtype),
-        None if head.bias is None else head.bias.detach().to(dtype),
-        config.num_hidden_layers,
-        heads // kv_heads,
-        kv_heads,
-        getattr(config, "head_dim", None) or config.hidden_size // heads,
-        eos_token_id,
-        pad_token_id,
-    )
-
 
 def decode(
     model: Any,
@@ -93,27 +34,45 @@ def decode(
     pad_token_id: int,
     max_cache_tokens: int | None = None,
     graphs: bool | None = None,
+    temperatures: Sequence[float] | None = None,
+    seed: int = 0,
+    constraints: Sequence[Constraint] | None = None,
+    looks_every: int | None = None,
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield (index into `rows`, answer as token ids without its EOS) as answers end; each row has at least one token.
 
     `model` is on the fast path and in evaluation mode. `max_cache_tokens` bounds what a batch holds, its answers included;
     None takes it from the free memory. `graphs` records the step as a CUDA graph; None does so where launching kernels is
     what a step waits for.
+
+    Greedy without `temperatures`; with them, a row of temperature T > 0 is a sample of softmax(scores / T), the same for the
+    same `seed`, rows and bounds. A row with a constraint says at each step the likeliest token, or a sample of those tokens,
+    that it allows. `looks_every` is how many steps run between two looks at what was written; None chooses. Where it is more
+    than one, constraints are checked while the next steps run, and a row that said what it may not is set back to there.
     """
     if not rows:
         return
     one = decoder(model, eos_token_id, pad_token_id)
     recorded = launch_bound(one) if graphs is None else graphs
+    every = looks_every or (GPU_LOOKS_EVERY if one.device.type == "cuda" else 1)
     plan = _plan(rows, max_new_tokens, max_cache_tokens or default_cache_tokens(one), even=recorded)
     read, shared = prefixes.computed(rows, plan), sum(len(group.rows) > 1 for batch in plan for group in batch.groups)
     log.info("%d prompts share %d prefixes: %d of %d tokens are read", len(rows), shared, read, sum(map(len, rows)))
-    if not recorded:
-        for batch in plan:
-            yield from _answers(one, rows, batch, Steps(one, len(batch.rows), batch.room, max_new_tokens))
-        return
-    steps = Recorded(one, max(len(batch.rows) for batch in plan), max(batch.room for batch in plan), max_new_tokens)
+    late = constraints is not None and (every > 1 or recorded)
+    sampled = temperatures is not None and any(temperatures)
+    generator = torch.Generator(one.device).manual_seed(seed) if sampled else None
+    kind = partial(Recorded if recorded else Steps, one, max_new_tokens=max_new_tokens, generator=generator, late=late)
+    steps = kind(max(len(batch.rows) for batch in plan), max(batch.room for batch in plan)) if recorded else None
     for batch in plan:
-        yield from _answers(one, rows, batch, steps)
+        ready = steps or kind(len(batch.rows), batch.room)
+        ready.begin([len(rows[i]) for i in batch.rows], [temperatures[i] if temperatures else 0.0 for i in batch.rows])
+        hidden = prefill.read(one.run, rows, batch, ready.cache, one.heads_per_key)
+        if constraints is None:
+            yield from _answers(batch, ready, hidden, every)
+        else:
+            answers = [Answer(i, constraints[i]) for i in batch.rows]
+            yield from (_checked_late if late else _checked_at_once)(answers, ready, hidden, every)
+        del ready, hidden  # before there is a cache for the next
 
 
 def launch_bound(one: Decoder) -> bool:
@@ -144,114 +103,91 @@ def _plan(rows: Sequence[list[int]], max_new_tokens: int, max_cache_tokens: int,
     )
 
 
-class Steps:
-    """Where the rows of a batch stand: cache, last tokens and what was written so far; all in place, for recording."""
-
-    recorded = False
-
-    def __init__(self, one: Decoder, rows: int, room: int, max_new_tokens: int) -> None:
-        self.one, self.max_new_tokens = one, max_new_tokens
-        self.cache = one.cache(rows, room)
-        self.tokens = torch.full((rows, 1), one.pad_token_id, device=one.device)
-        self.positions = torch.zeros_like(self.tokens)
-        self.finished = torch.ones(rows, dtype=torch.bool, device=one.device)
-        self.written = torch.full((rows, max_new_tokens), one.pad_token_id, device=one.device)
-        self.made = torch.zeros(1, dtype=torch.long, device=one.device)
-
-    def begin(self, lengths: Sequence[int]) -> None:
-        """Prompts of these lengths in the first slots; the slots behind them, if any, have ended."""
-        self.longest, self.num_made = max(lengths), 0
-        self.tokens.fill_(self.one.pad_token_id)
-        self.positions.zero_()
-        self.positions[: len(lengths), 0] = torch.tensor(lengths, device=self.one.device) - 1
-        self.finished.fill_(True)
-        self.finished[: len(lengths)] = False
-        self.made.zero_()
-
-    def accept(self, tokens: torch.Tensor) -> None:
-        """Write the next token (rows,) of each row, padding after its end."""
-        tokens = tokens.masked_fill(self.finished, self.one.pad_token_id)
-        self.written.index_copy_(1, self.made, tokens.unsqueeze(1))
-        self.finished.logical_or_(tokens == self.one.eos_token_id)
-        self.tokens.copy_(tokens.unsqueeze(1))
-        self.positions.add_(1)
-        self.made.add_(1)
-
-    def first(self, hidden: torch.Tensor) -> None:
-        """The first token of each answer, after the last hidden states (rows, hidden) of the prompts."""
-        tokens = torch.full_like(self.written[:, 0], self.one.pad_token_id)
-        tokens[: len(hidden)] = self.one.next_tokens(hidden)
-        self.accept(tokens)
-        self.num_made = 1
-
-    def step(self, cache: Cache) -> None:
-        """One more token for every row."""
-        hidden = self.one.run(self.tokens, self.positions, cache.at(self.positions))
-        self.accept(self.one.next_tokens(hidden[:, 0]))
-
-    def advance(self) -> None:
-        """As many steps as are taken before the next look at what has ended, none beyond max_new_tokens."""
-        every = GPU_LOOKS_EVERY if self.one.device.type == "cuda" else 1
-        for _ in range(min(every, self.max_new_tokens - self.num_made)):
-            seen = prefixes.rounded(self.longest + self.num_made)
-            self.step(self.cache.part(0, len(self.tokens), seen))
-            self.num_made += 1
-
-    def drop(self, slots: list[int]) -> None:
-        """Go on with these slots alone, in this order."""
-        kept = torch.tensor(slots, device=self.one.device)
-        self.cache = self.cache.keep(kept, prefixes.rounded(self.longest + self.num_made))
-        for name in ("tokens", "positions", "finished", "written"):
-            setattr(self, name, getattr(self, name)[kept])
-
-
-class Recorded(Steps):
-    """Steps of one shape, recorded as a CUDA graph once and replayed for every batch."""
-
-    recorded = True
-
-    def __init__(self, one: Decoder, rows: int, room: int, max_new_tokens: int) -> None:
-        super().__init__(one, rows, room, max_new_tokens)
-        aside = torch.cuda.Stream(one.device)
-        aside.wait_stream(torch.cuda.current_stream(one.device))
-        with torch.cuda.stream(aside):  # what is made on first use must be made before the recording
-            for _ in range(2):
-                self.begin([1])
-                self.step(self.cache)
-        torch.cuda.current_stream(one.device).wait_stream(aside)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.step(self.cache)
-
-    def begin(self, lengths: Sequence[int]) -> None:
-        super().begin(lengths)
-        self.cache.keys.zero_()
-        self.cache.values.zero_()
-
-    def advance(self) -> None:
-        for _ in range(min(GPU_LOOKS_EVERY, self.max_new_tokens - self.num_made)):
-            self.graph.replay()
-            self.num_made += 1
-
-
 @torch.no_grad()
-def _answers(one: Decoder, rows: Sequence[list[int]], batch: Batch, steps: Steps) -> Iterator[tuple[int, list[int]]]:
-    waiting = batch.rows
-    steps.begin([len(rows[i]) for i in waiting])
-    steps.first(prefill.read(one.run, rows, batch, steps.cache, one.heads_per_key))
+def _answers(batch: Batch, steps: Steps, hidden: torch.Tensor, every: int) -> Iterator[tuple[int, list[int]]]:
+    """The answers of one batch that nothing constrains, from the last hidden states (rows, hidden) of its prompts."""
+    waiting, eos = batch.rows, steps.one.eos_token_id
+    steps.first(hidden)
     while True:
         ended = steps.finished.tolist()[: len(waiting)]
-        last = steps.num_made == steps.max_new_tokens or all(ended)
+        last = steps.num_steps == steps.max_new_tokens or all(ended)
         if last or (not steps.recorded and sum(ended) >= ENDED_TO_DROP * len(ended)):
-            written = steps.written.tolist()
-            yield from ((i, _until(written[k], one.eos_token_id)) for k, i in enumerate(waiting) if last or ended[k])
+            written = steps.written[:, : steps.max_new_tokens].tolist()
+            yield from ((i, _until(written[k], eos)) for k, i in enumerate(waiting) if last or ended[k])
             if last:
                 return
             slots = [k for k, is_over in enumerate(ended) if not is_over]
             waiting = [waiting[k] for k in slots]
             steps.drop(slots)
-        steps.advance()
+        steps.advance(min(every, steps.max_new_tokens - steps.num_steps))
 
 
 def _until(tokens: list[int], eos_token_id: int) -> list[int]:
     return tokens[: tokens.index(eos_token_id)] if eos_token_id in tokens else tokens
+
+
+@torch.no_grad()
+def _checked_at_once(
+    answers: list[Answer], steps: Steps, hidden: torch.Tensor, every: int
+) -> Iterator[tuple[int, list[int]]]:
+    """The answers of one batch, every token of which is checked before the next step: on a CPU."""
+    check = AtOnce(answers, steps)
+    steps.first(hidden, check)
+    while True:
+        last = all(answer.over for answer in answers)
+        if last or _pays_to_drop(answers, steps):
+            yield from ((answer.index, answer.tokens) for answer in answers if answer.over)
+            if last:
+                return
+            answers = _dropped(answers, steps)
+            check.answers = answers
+        steps.advance(1, check)
+
+
+@torch.no_grad()
+def _checked_late(
+    answers: list[Answer], steps: Steps, hidden: torch.Tensor, every: int
+) -> Iterator[tuple[int, list[int]]]:
+    """The answers of one batch, checked while the device runs on: only rows that are set back lose steps by it."""
+    steps.first(hidden, AtOnce(answers, steps))
+    for answer in answers:
+        answer.made = 1
+    given: set[int] = set()
+    pending: Look | None = None
+    while True:
+        launched = None
+        if not all(answer.over for answer in answers) and (pending is None or pending.goes_on()):
+            _advance(answers, steps, every)
+            launched = Look(answers, steps)
+        refused = [] if pending is None else pending.check(runs_on=launched is not None)
+        over = [answer for answer in answers if answer.over and answer.index not in given]
+        yield from ((answer.index, answer.tokens) for answer in over)
+        given |= {answer.index for answer in over}
+        if all(answer.over for answer in answers):
+            return
+        if _pays_to_drop(answers, steps):
+            answers = _dropped(answers, steps)
+        if refused:
+            slots = [answers.index(answer) for answer in refused]
+            bars = forbidden(refused, steps.one.vocabulary)
+            steps.set_back(slots, [answer.made for answer in refused], [one.tokens[-1] for one in refused], bars)
+        pending = launched
+
+
+def _advance(answers: Sequence[Answer], steps: Steps, every: int) -> None:
+    left = max(steps.max_new_tokens - answer.made for answer in answers if not answer.over)
+    count = min(every, left)
+    steps.advance(count)
+    for answer in answers:
+        answer.made = min(steps.max_new_tokens, answer.made + count)
+
+
+def _pays_to_drop(answers: Sequence[Answer], steps: Steps) -> bool:
+    return not steps.recorded and sum(answer.over for answer in answers) >= ENDED_TO_DROP * len(answers)
+
+
+def _dropped(answers: Sequence[Answer], steps: Steps) -> list[Answer]:
+    """The answers that are not over, moved together."""
+    slots = [slot for slot, answer in enumerate(answers) if not answer.over]
+    steps.drop(slots)
+    return [answers[slot] for slot in slots]

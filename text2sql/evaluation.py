@@ -212,6 +212,12 @@ def _remarks(metrics: Mapping[str, float]) -> list[str]:
     if frequent:
         shares = (f"{kind.replace('_', ' ')} {100 * share:.1f} %" for kind, share in frequent)
         lines.append("wrong by: " + ", ".join(shares))
+    if "eval/votes_changed_rate" in metrics:
+        changed, agreeing = (f"{100 * metrics[f'eval/votes_{name}']:.1f} %" for name in ("changed_rate", "agreement"))
+        lines.append(f"by votes: {changed} not the greedy answer; of the answers {agreeing} have the winning result")
+    if "eval/repaired_rate" in metrics:
+        repaired, asked = (f"{100 * metrics[f'eval/{name}_rate']:.1f} %" for name in ("repaired", "repair_asked"))
+        lines.append(f"repaired: {repaired}, of {asked} asked again")
     over = f"{metrics['eval/gold_errors']:.0f}, or hits a limit: {metrics['eval/gold_budget']:.0f}"
     return [*lines, f"left out, as their gold does not run: {over}"]
 

@@ -1,10 +1,11 @@
-"""Greedy SQL for batches of examples, from the same prompts that training uses."""
+"""SQL for batches of examples, greedy or sampled, freely or under constraints, from the same prompts that training uses."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 
 from text2sql import decoding, fast_path
+from text2sql.checking import Constraint
 
 FENCED = re.compile(r"```(?:sqlite|sql)?\s*(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 PADDED_CACHE_TOKENS = 32_768
@@ -33,15 +35,25 @@ def generate(
     precision: str,
     max_cache_tokens: int | None = None,
     graphs: bool | None = None,
+    temperature: float | Sequence[float] = 0.0,
+    seed: int = 0,
+    constraints: Sequence[Constraint] | None = None,
 ) -> Iterator[tuple[int, str]]:
     """Yield (index into `rows`, answer) as answers end; `rows` are prompts' token ids.
+
+    Answers are greedy where `temperature`, one for all or one a row, is 0, and else samples of softmax(scores / temperature)
+    by `seed`; a row with a constraint says only what it allows. Rows that are alike share their prompt's keys and values.
 
     A model on the fast path is decoded by `decoding`, which says what `max_cache_tokens` and `graphs` mean, in the type that
     it was switched on with; any other by transformers' generate() in padded batches, in `precision` (`fp16`, `bf16`, `fp32`).
     Both begin with the longest prompts, so that memory runs out early or never.
     """
+    temperatures = [temperature] * len(rows) if isinstance(temperature, (int, float)) else list(temperature)
+    assert len(temperatures) == len(rows) and min(temperatures, default=0.0) >= 0
     if not fast_path.is_on(model):
-        yield from _generate_padded(model, tokenizer, rows, max_new_tokens, precision, max_cache_tokens)
+        said = partial(_generate_batch, model, tokenizer, max_new_tokens=max_new_tokens)
+        with inference(model, precision):
+            yield from _generate_padded(said, rows, max_new_tokens, max_cache_tokens, temperatures, seed, constraints)
         return
     with evaluating(model):
         for i, ids in decoding.decode(
@@ -52,22 +64,33 @@ def generate(
             pad_token_id=tokenizer.pad_token_id,
             max_cache_tokens=max_cache_tokens,
             graphs=graphs,
+            temperatures=temperatures,
+            seed=seed,
+            constraints=constraints,
         ):
             yield i, tokenizer.decode(ids, skip_special_tokens=True).strip()
 
 
 def _generate_padded(
-    model: Any,
-    tokenizer: Any,
+    said: Callable[..., list[str]],
     rows: Sequence[list[int]],
     max_new_tokens: int,
-    precision: str,
     max_cache_tokens: int | None,
+    temperatures: Sequence[float],
+    seed: int,
+    constraints: Sequence[Constraint] | None,
 ) -> Iterator[tuple[int, str]]:
-    budget = max_cache_tokens or PADDED_CACHE_TOKENS
-    with inference(model, precision):
-        for batch in token_budget_batches([len(row) + max_new_tokens for row in rows], budget):
-            yield from zip(batch, _generate_batch(model, tokenizer, [rows[i] for i in batch], max_new_tokens))
+    """The answers of `said` to batches of rows of one temperature each."""
+    for temperature in sorted(set(temperatures)):
+        of_it = [i for i, one in enumerate(temperatures) if one == temperature]
+        lengths = [len(rows[i]) + max_new_tokens for i in of_it]
+        for batch in token_budget_batches(lengths, max_cache_tokens or PADDED_CACHE_TOKENS):
+            indices = [of_it[k] for k in batch]
+            some = constraints and [constraints[i] for i in indices]
+            seed += 1
+            yield from zip(
+                indices, said([rows[i] for i in indices], temperature=temperature, seed=seed, constraints=some)
+            )
 
 
 def token_budget_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
@@ -81,24 +104,43 @@ def token_budget_batches(lengths: Sequence[int], max_tokens: int) -> list[list[i
     return batches
 
 
-def _generate_batch(model: Any, tokenizer: Any, rows: list[list[int]], max_new_tokens: int) -> list[str]:
+def _generate_batch(
+    model: Any,
+    tokenizer: Any,
+    rows: list[list[int]],
+    max_new_tokens: int,
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+    constraints: Sequence[Constraint] | None = None,
+) -> list[str]:
     width = max(map(len, rows))
     padded = [[tokenizer.pad_token_id] * (width - len(row)) + row for row in rows]
     ids = torch.tensor(padded, device=model.device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
-    output = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        use_cache=True,
-    )
+    sampled = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
+    greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            **(sampled if temperature else greedy),
+            logits_processor=_processors(constraints, width),
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            use_cache=True,
+        )
     return [text.strip() for text in tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)]
+
+
+def _processors(constraints: Sequence[Any] | None, prompt_width: int) -> list[Any] | None:
+    if constraints is None:
+        return None
+    from text2sql.constraint.processor import SchemaConstraint
+
+    return [SchemaConstraint(list(constraints), prompt_width)]
 
 
 def hold_linears_in(model: Any, dtype: torch.dtype) -> None:

@@ -5,13 +5,25 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from text2sql.example import Example, Score, Verdict
 from text2sql.sql.database import check_file
-from text2sql.sql.judge import Judge, Limits, Place, Rules, Task
+from text2sql.sql.judge import Judge, Limits, Place, Rules, Run, Task
 from text2sql.sql.pool import Pool
+
+
+@dataclass(frozen=True)
+class Executed:
+    """What came of running a text on its example's database: a digest that equal results share, or the error."""
+
+    digest: str = ""
+    num_rows: int = 0
+    error: Verdict | None = None
+    reason: str = ""
+
 
 NOT_DATABASES = ("-journal", "-wal", "-shm")
 
@@ -75,6 +87,17 @@ class Scorer:
         tasks = [Task(example.sql, prediction, *places.of(example)) for example, prediction in pairs]
         return (_score(outcome) for outcome in self._judge.judge(tasks))
 
+    def run_all(self, pairs: Iterable[tuple[Example, str]]) -> Iterator[Executed]:
+        """What running each text on its example's own database comes to, in their order; no gold is looked at.
+
+        Raises ValueError as score_all does.
+        """
+        pairs = list(pairs)
+        self.start(len(pairs))
+        places = _Places(self._hashes, None)
+        tasks = [Run(text, places.of(example)[0]) for example, text in pairs]
+        return (_executed(outcome) for outcome in self._judge.judge(tasks))
+
 
 class _InProcess:
     """Judges in this process: what the benchmark compares the processes with."""
@@ -85,8 +108,8 @@ class _InProcess:
     def start(self, num_tasks: int) -> None:
         pass
 
-    def judge(self, tasks: Iterable[Task]) -> Iterator[dict[str, Any]]:
-        return map(self._judge.judge, tasks)
+    def judge(self, tasks: Iterable[Task | Run]) -> Iterator[dict[str, Any]]:
+        return (self._judge.run(one) if isinstance(one, Run) else self._judge.judge(one) for one in tasks)
 
     def close(self) -> None:
         self._judge.close()
@@ -101,6 +124,12 @@ def _score(outcome: dict[str, Any]) -> Score:
         outcome["gold_result"],
         outcome["predicted_result"],
     )
+
+
+def _executed(outcome: dict[str, Any]) -> Executed:
+    if "digest" in outcome:
+        return Executed(outcome["digest"], outcome["num_rows"])
+    return Executed(error=Verdict(outcome["verdict"]), reason=outcome["reason"])
 
 
 class _Places:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -92,15 +92,11 @@ def _score(config: Config, folder: Path) -> tuple[dict[str, float], list[dict[st
             f"{loaded.report.not_executable} of {len(loaded.examples)} examples have no database to run SQL on; "
             "point data.path at data with databases (Spider's official folder, or mini)"
         )
-    extra: list[dict[str, Any]] = [{} for _ in loaded.examples]
-    if config.predictions is not None:
-        read = evaluation.read_predictions(config.predictions, loaded.examples)
-        generate: Callable[[Sequence[Example]], Iterable[str]] = lambda _: read  # noqa: E731
-    else:
-        generate = _model(config, extra)
+    answer = _answers(config, loaded.examples)
     with _scorer(config, loaded.examples) as scorer:
         scorer.check(loaded.examples)
-        metrics, rows = evaluation.evaluate(loaded.examples, generate, scorer)
+        answers, more = answer(scorer)
+        metrics, rows = evaluation.evaluate(loaded.examples, lambda _: [one["prediction"] for one in answers], scorer)
     schemas = {example.db_id: example.schema for example in loaded.examples}
     runs.write_json(folder / "schemas.json", {db_id: asdict(schema) for db_id, schema in schemas.items()})
     about = {
@@ -109,7 +105,30 @@ def _score(config: Config, folder: Path) -> tuple[dict[str, float], list[dict[st
         "adapter": config.adapter,
         "predictions": config.predictions,
     }
-    return metrics, [{**row, **more} for row, more in zip(rows, extra)], about
+    return metrics | more, [{**row, **one} for row, one in zip(rows, answers)], about
+
+
+Answers = tuple[list[dict[str, Any]], dict[str, float]]
+"""A row an example, its SQL as `prediction`, and what is to be said of all of them besides their scores."""
+
+
+def _answers(config: Config, examples: Sequence[Example]) -> Callable[[Scorer], Answers]:
+    """What answers the examples, once every cheap check is done and the scorer, which voting and repairing want, is there."""
+    if config.predictions is not None:
+        from text2sql import evaluation
+
+        read = evaluation.read_predictions(config.predictions, examples)
+        return lambda scorer: ([{"prediction": sql} for sql in read], {})
+    from text2sql import answering, repair, voting
+
+    speaker = answering.Speaker(config)
+
+    def answer(scorer: Scorer) -> Answers:
+        rows = answering.answer(speaker, examples, scorer)
+        repaired = repair.metrics(rows) if config.eval.repair else {}
+        return rows, {**voting.metrics(rows), **repaired, "eval/seconds_generating": round(speaker.seconds, 1)}
+
+    return answer
 
 
 def _scorer(config: Config, examples: Sequence[Example]) -> Scorer:
@@ -138,58 +157,3 @@ def _neighbours(config: Config, examples: Sequence[Example]) -> Callable[[Exampl
         folders[path] = cache.folder() / "neighbours" / runs.digest([path, config.seed, count, queries])[:16]
         derive(path, folders[path], count, config.seed, queries)
     return lambda example: usable(folders[example.database], example.sql)
-
-
-def _model(config: Config, extra: list[dict[str, Any]]) -> Callable[[Sequence[Example]], list[str]]:
-    """A function from examples to SQL by the config's model; fills `extra` with each example's prompt and whole answer."""
-    from tqdm import tqdm
-
-    from text2sql import generation, model, vllm_engine
-
-    model.check_device(replace(config.hardware, devices=1))  # answers come from one, however many trained
-    by_vllm = config.eval.engine is configuration.Engine.vllm
-    if by_vllm:
-        vllm_engine.check(config)
-    adapter = hub.fetch_adapter(config.adapter) if config.adapter is not None else None
-    if adapter is not None:
-        model.check_adapter(adapter, config)
-    tokenizer = model.load_tokenizer(config.model)
-
-    def answer(examples: Sequence[Example]) -> list[str]:
-        """One SQL text an example, in their order; the weights are loaded at the first call, after every cheap check."""
-        encoded = [prompts.encode_prompt(tokenizer, example, config) for example in examples]
-        log.info(
-            "%d of %d prompts are shortened in their schema", sum(one.shortened > 0 for one in encoded), len(encoded)
-        )
-        rows = [one.ids for one in encoded]
-        if by_vllm:
-            answers = vllm_engine.generate(config, tokenizer, rows, adapter=adapter)
-        else:
-            answers = generation.generate(
-                _network(config, adapter),
-                tokenizer,
-                rows,
-                max_new_tokens=config.prompt.max_sql_tokens,
-                precision=model.precision(config.hardware),
-                max_cache_tokens=config.hardware.max_cache_tokens,
-                graphs=config.hardware.cuda_graphs if config.hardware.device is configuration.Device.cuda else False,
-            )
-        for i, text in tqdm(answers, "generating", len(encoded)):
-            extra[i] = {"prompt": tokenizer.decode(encoded[i].ids), "answer": text, "shortened": encoded[i].shortened}
-        return [generation.extract_sql(more["answer"]) for more in extra]
-
-    return answer
-
-
-def _network(config: Config, adapter: Path | None) -> Any:
-    """The base model with the adapter, if any, as config.hardware has it answer."""
-    from text2sql import fast_path, generation, model
-
-    base = model.load_base(config)
-    network = base if adapter is None else model.load_adapter(base, adapter, trainable=False)
-    if config.hardware.fast_path:
-        dtype = model.torch_dtype(config.hardware)
-        if fast_path.unsupported(base) is None:
-            generation.hold_linears_in(network, dtype)
-        fast_path.switch_on(network, dtype)
-    return network

@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 
 from text2sql.sql import judge as judge_module
-from text2sql.sql.judge import GOLD, OURS, PREDICTION, Judge, Limits, Place, Rules, Task
+from text2sql.sql.judge import GOLD, OURS, PREDICTION, Judge, Limits, Place, Rules, Run, Task
 
 PETS = """
 CREATE TABLE pet (id INTEGER PRIMARY KEY, name TEXT, kind TEXT, age INTEGER, weight REAL);
@@ -392,3 +392,46 @@ def test_a_preview_shows_any_value_as_json_can_hold_it(value, shown):
     outcome = judged(f"SELECT {value}", "SELECT 1", preview_rows=1)
     assert outcome["gold_result"]["rows"] == [[shown]]
     assert json.loads(json.dumps(outcome, allow_nan=False)) == outcome
+
+
+# Running without comparing
+
+
+def ran(text, script=PETS, limits=LIMITS):
+    judge = Judge(limits, Rules())
+    try:
+        return judge.run(Run(text, places(script, FEWER)))
+    finally:
+        judge.close()
+
+
+def test_a_run_says_what_its_result_is():
+    found = ran("SELECT name FROM pet;")
+    assert found.keys() == {"digest", "num_rows"} and found["num_rows"] == 4
+    assert ran(" SELECT p.name FROM pet AS p WHERE 1 ")["digest"] == found["digest"]
+    assert ran("SELECT kind FROM pet")["digest"] != found["digest"]
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict", "reason"),
+    [
+        ("SELECT names FROM pet", "unknown_column", "no such column: names"),
+        ("", "empty_prediction", "no SQL"),
+        ("DELETE FROM pet", "denied_write", "not authorized"),
+        (ENDLESS, "step_budget", "more than 1000000 SQLite steps"),
+    ],
+)
+def test_a_run_that_fails_says_why(text, verdict, reason):
+    assert ran(text) == {"verdict": verdict, "reason": reason}
+
+
+def test_a_run_on_a_script_that_does_not_build_is_the_fault_of_the_data():
+    assert ran("SELECT 1", script="CREATE TABEL pet")["verdict"] == "gold_error"
+
+
+def test_a_result_too_large_for_a_digest_is_too_many_rows(monkeypatch):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(judge_module, "digest", full)
+    assert ran("SELECT name FROM pet")["verdict"] == "too_many_rows"

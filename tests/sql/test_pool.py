@@ -16,7 +16,7 @@ from sql.attacks import INSIDE_ONE_INSTRUCTION
 from sql.processes import children, wait_until_gone
 
 from text2sql.sql import pool as pool_module
-from text2sql.sql.judge import Limits, Place, Rules, Task
+from text2sql.sql.judge import Limits, Place, Rules, Run, Task
 from text2sql.sql.pool import Pool
 from text2sql.sql.worker import packed, receive
 
@@ -401,3 +401,22 @@ def test_the_kernel_holds_a_worker_to_its_memory_and_to_no_files(make_pool):
     assert [int(limit) <= 512 << 20 for limit in limits["Max address space"]] == [True, True]
     assert limits["Max file size"] == ["0", "0"]
     assert limits["Max core file size"] == ["0", "0"]
+
+
+# Running without comparing
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_texts_to_be_run_only_may_stand_among_pairs_to_be_judged(make_pool, workers):
+    tasks = [Run(f"SELECT {i % 3} -- {i}", [PLACE]) if i % 2 else task(f"SELECT {i % 3}") for i in range(120)]
+    outcomes = list(make_pool(workers).judge(tasks))
+    digests = [outcome["digest"] for outcome in outcomes[1::2]]
+    assert len(set(digests)) == 3 and digests == digests[:3] * 20
+    assert {outcome["verdict"] for outcome in outcomes[::2]} == {"match", "mismatch"}
+
+
+def test_a_text_to_be_run_that_hangs_is_a_timeout_and_the_others_are_run(make_pool):
+    texts = ["SELECT 1", INSIDE_ONE_INSTRUCTION, "SELECT 2"]
+    outcomes = list(make_pool(timeout_s=0.3).judge([Run(text, [PLACE]) for text in texts]))
+    assert ["digest" in outcome for outcome in outcomes] == [True, False, True]
+    assert outcomes[1]["verdict"] == "timeout"

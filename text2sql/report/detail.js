@@ -47,6 +47,7 @@ function outcome(example) {
     ...example.differences.map((sentence) => ["Strict and official differ: ", shown(sentence)]),
     example.shortened > 0 &&
       `Left out of the prompt's schema to make it fit: ${count(example.shortened)} of its tables and columns.`,
+    ...chosen(example),
   ].filter(Boolean);
   return element(
     "div",
@@ -60,6 +61,20 @@ function outcome(example) {
         )
       : null,
   );
+}
+
+// What voting and repairing made of the answer.
+function chosen({ candidates, before_votes: greedy, before_repair: failing, repair }) {
+  const texts = (Array.isArray(candidates) ? candidates : []).filter((one) => isNumber(one?.count) && isNumber(one.votes));
+  const answers = texts.reduce((sum, one) => sum + one.count, 0);
+  const most = texts.reduce((best, one) => Math.max(best, one.votes), 0);
+  return [
+    answers &&
+      `Votes: ${count(most)} of ${things(answers, "answer")} have the winning result; ${things(texts.length, "text")} in all.`,
+    greedy != null && ["By votes, in place of the greedy answer: ", quoted("code", greedy)],
+    failing != null && ["Repaired, in place of what does not run: ", quoted("code", failing)],
+    repair != null && failing == null && "Does not run, and neither did the answer to a second request.",
+  ];
 }
 
 function queries(example) {

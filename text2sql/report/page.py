@@ -34,7 +34,8 @@ MAX_PROMPTS = 4_000_000
 
 EXAMPLE_FIELDS = (
     "id db_id question gold prediction verdict reason correct hardness strict official exact_match "
-    "wrong_parts differences diagnosis diagnosis_details gold_result predicted_result prompt answer shortened"
+    "wrong_parts differences diagnosis diagnosis_details gold_result predicted_result prompt answer shortened "
+    "candidates before_votes repair before_repair"
 ).split()
 
 

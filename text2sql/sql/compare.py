@@ -105,10 +105,11 @@ def _amount(number: int, noun: str) -> str:
 
 def _rounded(column: tuple) -> tuple:
     """The column with equal values, in Python's sense, wherever values count as the same."""
-    return tuple(map(_key, column)) if float in map(type, column) else column
+    return tuple(map(rounded_value, column)) if float in map(type, column) else column
 
 
-def _key(value: object) -> Hashable:
+def rounded_value(value: object) -> Hashable:
+    """What a cell is compared by: the integer that a float is next to, or its first ten digits; all else as it is."""
     if not isinstance(value, float) or not math.isfinite(value):
         return value
     distance = abs(value - round(value))

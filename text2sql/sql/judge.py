@@ -7,7 +7,6 @@ compares by its own rules. What judges here is plain data in and out, so that a 
 
 from __future__ import annotations
 
-import math
 import re
 import sqlite3
 from collections import OrderedDict
@@ -19,13 +18,13 @@ from typing import Any, NamedTuple
 from text2sql.example import Verdict
 from text2sql.sql import compare, database, official
 from text2sql.sql.execute import OVER_A_LIMIT, Limits, Reader, Result
+from text2sql.sql.results import digest, preview
 
-__all__ = ["GOLD", "OURS", "PREDICTION", "Judge", "Limits", "Place", "Rules", "Task"]
+__all__ = ["GOLD", "OURS", "PREDICTION", "Judge", "Limits", "Place", "Rules", "Run", "Task"]
 
 OPEN_DATABASES = 256
 KEPT_GOLD_CELLS = 500_000
 MAX_PLUGGED = 10_000
-PREVIEW_CHARACTERS = 200
 GOLD, PREDICTION, OURS = range(3)
 
 
@@ -58,6 +57,13 @@ class Task(NamedTuple):
     prediction: str
     places: list[Place]
     neighbours: list[Place]
+
+
+class Run(NamedTuple):
+    """One text to be run on the first of `places` and compared with nothing."""
+
+    prediction: str
+    places: list[Place]
 
 
 class Ruling(NamedTuple):
@@ -109,6 +115,24 @@ class Judge:
             self._let_go(None)
             return outcome(Ruling(Verdict.TOO_MANY_ROWS, "results too large to compare in memory"), official=False)
 
+    def run(self, run: Run) -> dict[str, Any]:
+        """What came of running one text, as JSON has it: {verdict, reason} where it failed, {digest, num_rows} where not.
+
+        The text is run as strict judging would. A script that does not build is a GOLD_ERROR, as there.
+        """
+        sql = _stripped(run.prediction)
+        try:
+            result = self._run(PREDICTION, run.places[0], sql)
+            if result.error:
+                return {"verdict": result.error.value, "reason": result.reason}
+            found = digest(result.rows, len(result.columns), ordered=compare.is_ordered(sql))
+            return {"digest": found, "num_rows": len(result.rows)}
+        except _DoesNotBuild as error:
+            return {"verdict": Verdict.GOLD_ERROR.value, "reason": f"the database does not build: {error}"}
+        except MemoryError:
+            self._let_go(None)
+            return {"verdict": Verdict.TOO_MANY_ROWS.value, "reason": "result too large to compare in memory"}
+
     def _judge(self, task: Task) -> dict[str, Any]:
         texts = _Texts(task, self.rules, self.limits.max_sql_bytes)
         by_official = self._official(task, texts)
@@ -119,10 +143,10 @@ class Judge:
         if self.rules.preview_rows:
             gold_text = texts.official_gold if self.rules.official else texts.strict_gold
             gold = self._golds.get((task.places[0].key, gold_text))
-            judged["gold_result"] = _preview(gold, self.rules.preview_rows)
+            judged["gold_result"] = preview(gold, self.rules.preview_rows)
             text = texts.official if self.rules.official else texts.strict
             predicted = gold if text == gold_text else texts.results.get((task.places[0].key, text))
-            judged["predicted_result"] = _preview(predicted, self.rules.preview_rows)
+            judged["predicted_result"] = preview(predicted, self.rules.preview_rows)
         return judged
 
     # Strict
@@ -372,25 +396,3 @@ def _legible(result: Result) -> list[tuple]:
 
 def _left_out(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "ignore")
-
-
-def _preview(result: Result | None, max_rows: int) -> dict[str, Any] | None:
-    if result is None or result.error:
-        return None
-    rows = [[_shown(value) for value in row] for row in result.rows[:max_rows]]
-    return {"columns": [_shown(name) for name in result.columns], "rows": rows, "num_rows": len(result.rows)}
-
-
-def _shown(value: Any) -> Any:
-    """A cell as JSON can hold it and a page can show it; long ones are cut."""
-    if isinstance(value, bytes):
-        value = f"x'{value[:PREVIEW_CHARACTERS].hex()}'"
-    elif isinstance(value, str):
-        value = value[: PREVIEW_CHARACTERS + 1].encode("utf-8", "replace").decode("utf-8")
-    elif isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    elif isinstance(value, int) and abs(value) >= 2**53:
-        return str(value)  # a page's numbers are floats
-    if isinstance(value, str) and len(value) > PREVIEW_CHARACTERS:
-        return value[:PREVIEW_CHARACTERS] + "…"
-    return value

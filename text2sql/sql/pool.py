@@ -20,7 +20,7 @@ from typing import Any
 
 from text2sql.example import Verdict
 from text2sql.sql.execute import late
-from text2sql.sql.judge import GOLD, OURS, Limits, Place, Rules, Ruling, Task, outcome
+from text2sql.sql.judge import GOLD, OURS, Limits, Place, Rules, Ruling, Run, Task, outcome
 from text2sql.sql.worker import POSITION, packed, receive
 
 BATCH = 32
@@ -47,8 +47,8 @@ class Pool:
         while self._workers:
             self._workers.pop().close()
 
-    def judge(self, tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
-        """The outcomes of the tasks, in their order, each as soon as those before it are there.
+    def judge(self, tasks: Sequence[Task | Run]) -> Iterator[dict[str, Any]]:
+        """The outcomes of the tasks, in their order, each as soon as those before it are there: see Judge.judge and Judge.run.
 
         Raises RuntimeError when a worker fails by a fault of ours, ValueError when a database is broken.
         """
@@ -75,7 +75,7 @@ class Pool:
             for worker in self._workers:
                 worker.forget()
 
-    def _shares(self, tasks: Sequence[Task]) -> list[deque[range]]:
+    def _shares(self, tasks: Sequence[Task | Run]) -> list[deque[range]]:
         """Batches for each worker. A database stays with the one that has it open and knows its golds."""
         shares: list[deque[range]] = [deque() for _ in self._workers]
         sizes = [0] * len(shares)
@@ -89,7 +89,7 @@ class Pool:
         return shares
 
 
-def _batches(tasks: Sequence[Task], num_workers: int) -> Iterator[range]:
+def _batches(tasks: Sequence[Task | Run], num_workers: int) -> Iterator[range]:
     """Runs of tasks on one file, or on scripts, that follow each other."""
     longest = max(1, min(BATCH, -(-len(tasks) // (num_workers * BATCHES_PER_WORKER))))
     start = 0
@@ -103,7 +103,7 @@ def _batches(tasks: Sequence[Task], num_workers: int) -> Iterator[range]:
 class _Run:
     """One call of Pool.judge: what waits, what is done, and the first failure, shared by the workers' threads."""
 
-    def __init__(self, tasks: Sequence[Task], shares: list[deque[range]]) -> None:
+    def __init__(self, tasks: Sequence[Task | Run], shares: list[deque[range]]) -> None:
         self.tasks, self.shares = tasks, shares
         self.done: dict[int, dict[str, Any]] = {}
         self.failure: Exception | None = None
@@ -178,7 +178,9 @@ class _Worker:
         self._ended = False
         self._start()
 
-    def serve(self, tasks: Sequence[Task], batches: Iterator[range]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    def serve(
+        self, tasks: Sequence[Task | Run], batches: Iterator[range]
+    ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         """(number of the first task, outcomes) in parts, batch after batch; the next one is sent while one is judged."""
         sent: deque[_Sent] = deque()
         held: tuple[range, bytes] | None = None
@@ -208,21 +210,23 @@ class _Worker:
             if sent[0].next == sent[0].stop:
                 sent.popleft()
 
-    def _encoded(self, tasks: Sequence[Task], batches: Iterator[range]) -> tuple[range, bytes] | None:
+    def _encoded(self, tasks: Sequence[Task | Run], batches: Iterator[range]) -> tuple[range, bytes] | None:
         batch = next(batches, None)
         return None if batch is None else (batch, self._packed([tasks[number] for number in batch]))
 
-    def _packed(self, tasks: list[Task]) -> bytes:
+    def _packed(self, tasks: list[Task | Run]) -> bytes:
         """Tasks as a worker takes them: the same few databases are spelt out once, and no text is longer than it may be."""
         places: dict[Place, int] = {}
-        longest = self.limits.max_sql_bytes + 1
-        rows = [
-            (gold, prediction[:longest], *([places.setdefault(place, len(places)) for place in some] for some in where))
-            for gold, prediction, *where in tasks
-        ]
+        longest, rows = self.limits.max_sql_bytes + 1, []
+        for task in tasks:
+            gold, neighbours = (None, []) if isinstance(task, Run) else (task.gold, task.neighbours)
+            where = ([places.setdefault(place, len(places)) for place in some] for some in (task.places, neighbours))
+            rows.append((gold, task.prediction[:longest], *where))
         return packed({"places": list(places), "tasks": rows})
 
-    def _one_by_one(self, tasks: Sequence[Task], sent: Sequence[_Sent]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    def _one_by_one(
+        self, tasks: Sequence[Task | Run], sent: Sequence[_Sent]
+    ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         """What is left of the batches after a death: only the task that kills gets a verdict from it."""
         killer, outcome = self._examine(sent[0].first, tasks)
         for number in (number for part in sent for number in range(part.next, part.stop)):
@@ -234,7 +238,7 @@ class _Worker:
             except _Died:
                 return
 
-    def _alone(self, number: int, tasks: Sequence[Task], tries: int) -> dict[str, Any]:
+    def _alone(self, number: int, tasks: Sequence[Task | Run], tries: int) -> dict[str, Any]:
         """One task by itself. A death by anything but the alarm may have come from outside: the last try decides."""
         while True:
             try:
@@ -248,7 +252,9 @@ class _Worker:
                 if outcome is not None:
                     return outcome
 
-    def _examine(self, first: int, tasks: Sequence[Task], final: bool = False) -> tuple[int, dict[str, Any] | None]:
+    def _examine(
+        self, first: int, tasks: Sequence[Task | Run], final: bool = False
+    ) -> tuple[int, dict[str, Any] | None]:
         """Which task the dead process was at, and its verdict if it is clear that the task ended it.
 
         `first` is the number of the first task in its batch. RuntimeError if the process failed by a fault of ours.

@@ -21,7 +21,7 @@ import threading
 import time
 from typing import IO, Any
 
-from text2sql.sql.judge import OURS, Judge, Limits, Place, Rules, Task
+from text2sql.sql.judge import OURS, Judge, Limits, Place, Rules, Run, Task
 
 MEMORY_MB = 500
 GRACE_S = 0.25
@@ -53,7 +53,8 @@ def receive(stream: IO[bytes]) -> Any:
 
 
 def main() -> None:
-    """Serve until standard input ends. The first message holds limits and rules, each further one a batch of tasks."""
+    """Serve until standard input ends. The first message holds limits and rules, each further one a batch of tasks; of a
+    task to be run only, the gold is null."""
     source, sink = os.fdopen(0, "rb"), os.fdopen(1, "wb")
     sys.stdout = sys.stderr
     start = receive(source)
@@ -74,8 +75,11 @@ def main() -> None:
         places = [Place(*fields) for fields in batch["places"]]
         for current, (gold, prediction, own, neighbours) in enumerate(batch["tasks"]):
             watch(OURS)
-            task = Task(gold, prediction, [places[i] for i in own], [places[i] for i in neighbours])
-            outcomes.append(_outcome(judge, task))
+            where = [places[i] for i in own]
+            if gold is None:
+                outcomes.append(_outcome(judge, Run(prediction, where)))
+            else:
+                outcomes.append(_outcome(judge, Task(gold, prediction, where, [places[i] for i in neighbours])))
             if time.monotonic() - flushed > FLUSH_S and current + 1 < len(batch["tasks"]):
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 sink.write(packed(outcomes))
@@ -86,9 +90,9 @@ def main() -> None:
         sink.flush()
 
 
-def _outcome(judge: Judge, task: Task) -> dict[str, Any]:
+def _outcome(judge: Judge, task: Task | Run) -> dict[str, Any]:
     try:
-        return judge.judge(task)
+        return judge.run(task) if isinstance(task, Run) else judge.judge(task)
     except (sqlite3.Error, OSError, ValueError) as error:
         return {"broken": f"{task.places[0].path or 'the database of a context'}: {error}"}
 

@@ -1,0 +1,139 @@
+"""What a constraint allows, kept up with while rows are decoded: at every step, or some steps late while others run.
+
+A token that is not allowed is replaced by one chosen among those that are. Greedy, that is the likeliest allowed token. A
+sample that is refused and drawn again among the allowed is a sample of the distribution over the allowed alone: an allowed
+token of probability p comes up with p + (1 - P) p / P = p / P, where P is the probability of all that is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from text2sql.steps import Steps
+
+
+class Constraint(Protocol):
+    """Which tokens an answer may go on with, after `state`; EOS is allowed where the text may end."""
+
+    def start(self) -> Any: ...
+
+    def advance(self, state: Any, token_id: int) -> Any | None:
+        """The state after a token; None where it is not allowed."""
+
+    def mask(self, state: Any) -> Any:
+        """numpy bool (vocabulary,): True for each token that is allowed, of which there is at least one."""
+
+
+@dataclass(eq=False)
+class Answer:
+    """One answer while it is made: `tokens` are those that its constraint has taken, `made` those that the device has.
+
+    `stale` says that the steps now running began before the row was set back: what they write is for nothing.
+    """
+
+    index: int
+    constraint: Constraint
+    tokens: list[int] = field(default_factory=list)
+    state: Any = None
+    made: int = 0
+    over: bool = False
+    stale: bool = False
+
+    def __post_init__(self) -> None:
+        self.state = self.constraint.start()
+
+    def take(self, token: int, eos_token_id: int, max_new_tokens: int) -> bool:
+        """Whether the next token is allowed; if it is, go on behind it."""
+        state = self.constraint.advance(self.state, token)
+        if state is None:
+            return False
+        self.state = state
+        if token == eos_token_id:
+            self.over = True
+        else:
+            self.tokens.append(token)
+            self.over = len(self.tokens) == max_new_tokens
+        return True
+
+
+def forbidden(answers: Sequence[Answer], vocabulary: int) -> torch.Tensor:
+    """(answers, vocabulary) on the CPU: True for each token that may not come next. A head can be wider than the masks."""
+    found = torch.ones((len(answers), vocabulary), dtype=torch.bool)
+    for row, answer in zip(found, answers):
+        allowed = answer.constraint.mask(answer.state)[:vocabulary]
+        assert allowed.any(), f"nothing is allowed after {answer.tokens}"
+        row[: len(allowed)] = torch.from_numpy(~allowed)
+    return found
+
+
+class AtOnce:
+    """Checks every token before the next step: a `steps.Correction`. Right where a look at the device costs nothing."""
+
+    def __init__(self, answers: Sequence[Answer], steps: Steps) -> None:
+        self.answers, self.steps = answers, steps
+
+    def __call__(self, scores: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        proposed = chosen.tolist()
+        refused = [slot for slot, token in enumerate(proposed[: len(self.answers)]) if not self._take(slot, token)]
+        if not refused:
+            return chosen
+        where = torch.tensor(refused, device=scores.device)
+        bars = forbidden([self.answers[slot] for slot in refused], scores.shape[1]).to(scores.device)
+        again = self.steps.choose(scores[where].masked_fill(bars, -torch.inf), self.steps.temperatures[where])
+        for slot, token in zip(refused, again.tolist()):
+            taken = self._take(slot, token)
+            assert taken, f"the mask allows token {token}, and the constraint does not"
+        return chosen.index_copy(0, where, again)
+
+    def _take(self, slot: int, token: int) -> bool:
+        answer = self.answers[slot]
+        return answer.over or answer.take(token, self.steps.one.eos_token_id, self.steps.max_new_tokens)
+
+
+class Look:
+    """What all slots had written after some steps: copied while the device goes on, to be read once it is there."""
+
+    def __init__(self, answers: Sequence[Answer], steps: Steps) -> None:
+        self.entries = [(answer, answer.made) for answer in answers]
+        self.eos_token_id, self.max_new_tokens = steps.one.eos_token_id, steps.max_new_tokens
+        self.event = None
+        self.written, self.finished = (_copied(tensor[: len(answers)]) for tensor in (steps.written, steps.finished))
+        if steps.one.device.type == "cuda":
+            self.event = torch.cuda.Event()
+            self.event.record()
+
+    def goes_on(self) -> bool:
+        """Whether there is something to run, whatever the constraints will say of these tokens; waits for the device."""
+        if self.event is not None:
+            self.event.synchronize()
+        return any(
+            not answer.over and (answer.stale or (made < self.max_new_tokens and not ended))
+            for (answer, made), ended in zip(self.entries, self.finished.tolist())
+        )
+
+    def check(self, runs_on: bool) -> list[Answer]:
+        """Take what is allowed, after `goes_on`; the answers to be set back. `runs_on`: further steps were begun since."""
+        refused, written = [], self.written.numpy()
+        for slot, (answer, made) in enumerate(self.entries):
+            if answer.stale:
+                answer.stale = False
+                continue
+            for token in written[slot, len(answer.tokens) : made].tolist():
+                if answer.over:
+                    break
+                if not answer.take(token, self.eos_token_id, self.max_new_tokens):
+                    answer.made, answer.stale = len(answer.tokens), runs_on
+                    refused.append(answer)
+                    break
+        return refused
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy on the CPU; of a tensor on a GPU it is there after all that was begun before."""
+    if tensor.device.type == "cpu":
+        return tensor.clone()
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)

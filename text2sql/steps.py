@@ -1,0 +1,249 @@
+"""One token a step for a batch of rows: what a step reads and writes, all in place, launched or recorded as CUDA graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import linear
+
+from text2sql import fast_path, prefixes
+from text2sql.attention import Cache, Layout
+
+# cuDNN's attention makes a plan for every new shape, which takes longer than the steps that would use it.
+KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+
+Correction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""From the scores (rows, vocabulary) and the tokens (rows,) that were chosen by them to the tokens that are taken."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A model on the fast path, its head in the type it computes in, and the shape of its cache."""
+
+    model: Any
+    head: torch.Tensor
+    bias: torch.Tensor | None
+    layers: int
+    heads_per_key: int
+    kv_heads: int
+    head_dim: int
+    eos_token_id: int
+    pad_token_id: int
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.device
+
+    @property
+    def bytes_per_token(self) -> int:
+        return 2 * self.layers * self.kv_heads * self.head_dim * self.head.dtype.itemsize
+
+    @property
+    def vocabulary(self) -> int:
+        return self.head.shape[0]
+
+    def run(self, ids: torch.Tensor, positions: torch.Tensor, layout: Layout) -> torch.Tensor:
+        """The last hidden states (rows, tokens, hidden) of `ids` at `positions`."""
+        with torch.no_grad(), sdpa_kernel(KERNELS):
+            return fast_path.hidden_states(self.model, ids, positions, layout)
+
+    def cache(self, rows: int, room: int) -> Cache:
+        return Cache.empty(self.layers, rows, self.kv_heads, room, self.head_dim, self.head.dtype, self.device)
+
+    def scores(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What the head says of each next token (rows, vocabulary) after `hidden` (rows, hidden)."""
+        return linear(hidden, self.head, self.bias)
+
+
+@torch.no_grad()
+def decoder(model: Any, eos_token_id: int, pad_token_id: int) -> Decoder:
+    """What decoding needs to know of `model`, which is on the fast path."""
+    config, head = model.config.get_text_config(), fast_path.head(model)
+    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+    probe = torch.zeros((1, 1), dtype=torch.long, device=head.weight.device)
+    dtype = model.get_input_embeddings()(probe).dtype
+    return Decoder(
+        model,
+        head.weight.detach().to(dtype),
+        None if head.bias is None else head.bias.detach().to(dtype),
+        config.num_hidden_layers,
+        heads // kv_heads,
+        kv_heads,
+        getattr(config, "head_dim", None) or config.hidden_size // heads,
+        eos_token_id,
+        pad_token_id,
+    )
+
+
+class Steps:
+    """Where the rows of a batch stand: cache, last tokens and what was written so far; all in place, for recording.
+
+    Every row counts the tokens that it `made`, so that one can be set back behind the others. Tokens after max_new_tokens
+    go to a last column of `written` that nobody reads. With a `generator`, a row of temperature T takes the likeliest token
+    after Gumbel noise times T was added to the scores: a sample of softmax(scores / T), and of T = 0 the likeliest token.
+    With `late` checks, `set_back` takes a row back to an earlier token, and leaves it only some for the next.
+    """
+
+    recorded = False
+
+    def __init__(
+        self,
+        one: Decoder,
+        rows: int,
+        room: int,
+        max_new_tokens: int,
+        generator: torch.Generator | None = None,
+        late: bool = False,
+    ) -> None:
+        self.one, self.max_new_tokens, self.generator = one, max_new_tokens, generator
+        self.cache = one.cache(rows, room)
+        self.tokens = torch.full((rows, 1), one.pad_token_id, device=one.device)
+        self.begun = torch.zeros_like(self.tokens)
+        self.made = torch.zeros_like(self.tokens)
+        self.positions = torch.zeros_like(self.tokens)
+        self.finished = torch.ones(rows, dtype=torch.bool, device=one.device)
+        self.written = torch.full((rows, max_new_tokens + 1), one.pad_token_id, device=one.device)
+        self.temperatures = torch.zeros((rows, 1), device=one.device)
+        self.restricted = torch.zeros((rows, 1), dtype=torch.bool, device=one.device)
+        shape = (rows if late else 0, one.vocabulary)
+        self.forbidden = torch.zeros(shape, dtype=torch.bool, device=one.device)
+        self.restricts_next = False
+
+    def begin(self, lengths: Sequence[int], temperatures: Sequence[float]) -> None:
+        """Prompts of these lengths in the first slots; the slots behind them, if any, have ended."""
+        self.longest, self.num_steps = max(lengths), 0
+        self.tokens.fill_(self.one.pad_token_id)
+        self.begun.zero_()
+        self.begun[: len(lengths), 0] = torch.tensor(lengths, device=self.one.device) - 1
+        self.positions.copy_(self.begun)
+        self.made.zero_()
+        self.finished.fill_(True)
+        self.finished[: len(lengths)] = False
+        self.temperatures.zero_()
+        self.temperatures[: len(lengths), 0] = torch.tensor(temperatures, device=self.one.device)
+        self.restricted.zero_()
+        self.restricts_next = False
+
+    def accept(self, tokens: torch.Tensor) -> None:
+        """Write the next token (rows,) of each row, padding after its end."""
+        tokens = tokens.masked_fill(self.finished, self.one.pad_token_id).unsqueeze(1)
+        self.written.scatter_(1, self.made, tokens)
+        self.finished.logical_or_(tokens.squeeze(1) == self.one.eos_token_id)
+        self.tokens.copy_(tokens)
+        self.made.add_(1).clamp_(max=self.max_new_tokens)
+        torch.add(self.begun, self.made, out=self.positions)
+
+    def choose(self, scores: torch.Tensor, temperatures: torch.Tensor) -> torch.Tensor:
+        """The token (rows,) by `scores` (rows, vocabulary) and `temperatures` (rows, 1)."""
+        if self.generator is not None:
+            noise = torch.empty_like(scores, dtype=torch.float32).exponential_(generator=self.generator)
+            scores = scores - temperatures * noise.clamp_(min=torch.finfo(torch.float32).tiny).log_()
+        return scores.argmax(-1)
+
+    def first(self, hidden: torch.Tensor, correct: Correction | None = None) -> None:
+        """The first token of each answer, after the last hidden states (rows, hidden) of the prompts."""
+        tokens = torch.full_like(self.written[:, 0], self.one.pad_token_id)
+        scores = self.one.scores(hidden)
+        chosen = self.choose(scores, self.temperatures[: len(hidden)])
+        tokens[: len(hidden)] = chosen if correct is None else correct(scores, chosen)
+        self.accept(tokens)
+        self.num_steps = 1
+
+    def step(self, cache: Cache, correct: Correction | None = None, restricting: bool = False) -> None:
+        """One more token for every row; `restricting` is asked for where rows are restricted."""
+        hidden = self.one.run(self.tokens, self.positions, cache.at(self.positions))
+        scores = self.one.scores(hidden[:, 0])
+        if restricting:
+            scores = scores.masked_fill(self.forbidden & self.restricted, -torch.inf)
+            self.restricted.zero_()
+        chosen = self.choose(scores, self.temperatures)
+        self.accept(chosen if correct is None else correct(scores, chosen))
+
+    def advance(self, steps: int, correct: Correction | None = None) -> None:
+        """So many steps; what is restricted is so in the first of them."""
+        for _ in range(steps):
+            seen = prefixes.rounded(self.longest + min(self.num_steps, self.max_new_tokens))
+            self.step(self.cache.part(0, len(self.tokens), seen), correct, self.restricts_next)
+            self.num_steps += 1
+            self.restricts_next = False
+
+    def set_back(self, slots: Sequence[int], made: Sequence[int], last: Sequence[int], forbidden: torch.Tensor) -> None:
+        """Let these slots stand where they had made so many tokens, the `last` of which is given, and restrict their next.
+
+        `forbidden` (slots, vocabulary) is on the CPU. Whatever such a slot wrote later is written over before it is seen.
+        """
+        both = torch.tensor([slots, made, last])
+        if self.one.device.type == "cuda":
+            both, forbidden = both.pin_memory(), forbidden.pin_memory()
+        where, count, token = both.to(self.one.device, non_blocking=True)
+        self.made[where, 0] = count
+        self.positions[where, 0] = self.begun[where, 0] + count
+        self.tokens[where, 0] = token
+        self.finished[where] = False
+        self.forbidden[where] = forbidden.to(self.one.device, non_blocking=True)
+        self.restricted[where] = True
+        self.restricts_next = True
+
+    def drop(self, slots: list[int]) -> None:
+        """Go on with these slots alone, in this order; none is restricted."""
+        assert not self.restricts_next
+        kept = torch.tensor(slots, device=self.one.device)
+        self.cache = self.cache.keep(kept, prefixes.rounded(self.longest + min(self.num_steps, self.max_new_tokens)))
+        for name in ("tokens", "begun", "made", "positions", "finished", "written", "temperatures", "restricted"):
+            setattr(self, name, getattr(self, name)[kept])
+        self.forbidden = self.forbidden[: len(slots)]
+
+
+class Recorded(Steps):
+    """Steps of one shape, recorded as CUDA graphs once and replayed for every batch.
+
+    A step that restricts is a second recording, so that one that does not never looks at what is forbidden.
+    """
+
+    recorded = True
+
+    def __init__(
+        self,
+        one: Decoder,
+        rows: int,
+        room: int,
+        max_new_tokens: int,
+        generator: torch.Generator | None = None,
+        late: bool = False,
+    ) -> None:
+        super().__init__(one, rows, room, max_new_tokens, generator, late)
+        kinds = (False, True) if late else (False,)
+        aside = torch.cuda.Stream(one.device)
+        aside.wait_stream(torch.cuda.current_stream(one.device))
+        with torch.cuda.stream(aside):  # what is made on first use must be made before the recording
+            for restricting in (False, *kinds):
+                self.begin([1], [0.0])
+                self.step(self.cache, restricting=restricting)
+        torch.cuda.current_stream(one.device).wait_stream(aside)
+        self.graphs: list[torch.cuda.CUDAGraph] = []
+        for restricting in kinds:
+            self._record(restricting)
+
+    def _record(self, restricting: bool) -> None:
+        graph = torch.cuda.CUDAGraph()
+        if self.generator is not None:
+            graph.register_generator_state(self.generator)
+        with torch.cuda.graph(graph, pool=self.graphs[0].pool() if self.graphs else None):
+            self.step(self.cache, restricting=restricting)
+        self.graphs.append(graph)
+
+    def begin(self, lengths: Sequence[int], temperatures: Sequence[float]) -> None:
+        super().begin(lengths, temperatures)
+        self.cache.keys.zero_()
+        self.cache.values.zero_()
+
+    def advance(self, steps: int, correct: Correction | None = None) -> None:
+        assert correct is None, "a recorded step stops for nothing"
+        for _ in range(steps):
+            self.graphs[self.restricts_next].replay()
+            self.num_steps += 1
+            self.restricts_next = False
