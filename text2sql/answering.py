@@ -80,7 +80,7 @@ class Speaker:
                 f"{without[0]}; point data.path at data with databases, or set eval.constrained=false"
             )
         vocabulary = constraint.Vocabulary(self.tokenizer)
-        return [constraint.of(example.schema, vocabulary) for example in examples]
+        return [constraint.of(example.schema, vocabulary, self.config.eval.loose) for example in examples]
 
 
 def network(config: Config, adapter: Path | None) -> Any:

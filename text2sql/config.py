@@ -195,10 +195,11 @@ class Eval:
 
     `max_steps` counts SQLite's own instructions: the same verdict on a busy machine. `workers` are the processes that run
     SQL, one a core where it is null. `neighbours` is how many databases are derived from each to be matched on as well.
-    `constrained` lets the model write no table or column that the schema has not. `votes` answers are executed and the most
-    frequent result wins: one is greedy, the others are sampled at `temperature`. `repair` asks once more where the answer
-    does not run, with the database's error and the nearest real names. A training of phase `after_phase` is followed by its
-    evaluation, in the same folder.
+    `constrained` lets the model write no table or column that the schema has not; with `loose` it bars no valid query beside,
+    where by default it also keeps a model from dodging a table that FROM still needs. `votes` answers are executed and the
+    most frequent result wins: one is greedy, the others are sampled at `temperature`. `repair` asks once more where the
+    answer does not run, with the database's error and the nearest real names. A training of phase `after_phase` is followed
+    by its evaluation, in the same folder.
     """
 
     split: str = "test"
@@ -213,6 +214,7 @@ class Eval:
     neighbours: int = 0
     engine: Engine = Engine.native
     constrained: bool = False
+    loose: bool = False
     votes: int = 1
     temperature: float = 0.7
     repair: bool = False
@@ -384,6 +386,7 @@ def _eval_rules(config: Eval, predictions: str | None) -> list[tuple[bool, str]]
             bool(of_a_model) and predictions is not None,
             f"predictions={predictions} is scored as it is, and {of_a_model} needs a model; leave one of them out",
         ),
+        (config.loose and not config.constrained, "eval.loose=true is a kind of eval.constrained=true; set that as well"),
         (config.neighbours < 0, f"eval.neighbours={config.neighbours} must not be negative"),
         (
             config.neighbours > 0 and config.rules is Rules.official,

@@ -48,7 +48,7 @@ class Expressions(Rules):
 
     def expect_operand(self, select: Select, flags: int) -> Expect:
         known = self.scopes.columns(select) + self.scopes.qualifiers(select)
-        if select.flat and select.clause == ON and self.scopes.forced(select):
+        if select.flat and select.clause == ON and self.scopes.forced(select) and any(names.quoted for names in known):
             return Expect(known, known)
         free = self.scopes.free_names(select)
         more, also = [words.VALUES, words.OPERAND, words.functions()], set(words.SIGNS) | {b"("}
