@@ -459,3 +459,26 @@ def test_the_runs_own_config_is_left_as_it_is(saved):
     before = OmegaConf.to_yaml(saved)
     evaluated(saved, "lora.r=4")
     assert OmegaConf.to_yaml(saved) == before
+
+
+@pytest.mark.parametrize(("phase", "expected"), [("1", 10), ("2", 20)])
+def test_one_override_has_a_value_for_each_phase(compose, phase, expected):
+    assert compose([f"phase={phase}", "trainer.max_steps=${by_phase:10,20}"]).trainer.max_steps == expected
+
+
+def test_a_phase_without_a_value_is_named(compose):
+    with pytest.raises(Exception, match=r"by_phase.*1 values and phase=2"):
+        compose(["phase=2", "trainer.max_steps=${by_phase:10}"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["eval.loose=true"], "eval.loose=true is a kind of eval.constrained=true"),
+        (["prompt.num_values=-1"], "prompt.num_values=-1"),
+        (["prompt.max_schema_tokens=0"], "prompt.max_schema_tokens=0 must be positive"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_the_setting(compose, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        compose(["phase=1", *overrides])

@@ -378,3 +378,20 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(tmp_path, small_
     assert done.returncode == 2
     assert "already holds a run" in done.stderr
     assert read(tmp_path / "run.json") == {"status": "finished"}
+
+
+def test_a_training_is_followed_by_its_evaluation_where_asked_for(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = small("phase=1", "data=spider", "trainer.max_steps=2", "eval.after_phase=1", "data.max_test_samples=2")
+    loss = launch.run(asked, str(tmp_path / "run"))
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["validation/loss"] == loss
+    assert metrics["eval/examples"] == 2
+    assert (tmp_path / "run" / "evaluation" / "predictions.jsonl").is_file()
+    assert json.loads((tmp_path / "run" / "evaluation" / "run.json").read_text())["status"] == "finished"
+
+
+def test_of_another_phase_it_is_not(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    launch.run(small("phase=1", "data=spider", "trainer.max_steps=2", "eval.after_phase=2"), str(tmp_path / "run"))
+    assert not (tmp_path / "run" / "evaluation").exists()

@@ -181,14 +181,14 @@ def steps_as_they_are(number=2000):
     return [sum(next(lengths) for _ in range(16)) for _ in range(number)]
 
 
-def test_filling_is_at_most_one_percent_of_a_step():
+def test_filling_is_two_percent_of_a_step():
     totals = steps_as_they_are()
     assert 370 < sum(totals) / len(totals) / 16 < 390
-    assert sum(bucket(total) - total for total in totals) / sum(totals) <= 0.01
+    assert sum(bucket(total) - total for total in totals) / sum(totals) <= 0.022
 
 
 def test_there_are_few_sizes_to_record():
-    assert len({bucket(total) for total in steps_as_they_are()}) < 80
+    assert len({bucket(total) for total in steps_as_they_are()}) < 40
 
 
 @pytest.mark.parametrize("max_length", [32, 201, 1024])
@@ -201,7 +201,7 @@ def test_no_example_of_a_recorded_pass_is_longer_than_it_says_not_even_its_filli
 
 def test_a_recorded_pass_has_room_for_all_tokens_and_targets():
     for number in range(1, 9000):
-        assert number <= bucket(number) <= number + max(16, number * 3 / 128)
+        assert number <= bucket(number) <= number + max(16, number / 16)
         assert number <= target_bucket(number) <= max(target_bucket(1), 2 * number)
 
 
@@ -255,7 +255,7 @@ def test_upstreams_names_are_passed_on_unchanged(compose, passed, hardware):
         "save_steps": 0.5,
         "save_total_limit": 3,
     }
-    assert overrides.keys() | {"batch_size"} == {field.name for field in dataclasses.fields(Trainer)}
+    assert overrides.keys() | {"batch_size", "num_tokens"} == {field.name for field in dataclasses.fields(Trainer)}
     settings = passed(
         compose(["model=tiny", f"hardware={hardware}", "seed=5", *(f"trainer.{k}={v}" for k, v in overrides.items())])
     )

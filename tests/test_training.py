@@ -261,3 +261,36 @@ def test_a_folder_holds_one_run(small, curriculum):
     with pytest.raises(ValueError, match=r"already holds a run; choose another with hydra\.run\.dir=DIR"):
         training.train(small("phase=1"), str(curriculum.one.run))
     assert curriculum.one.read("run.json") == before
+
+
+# How long, and what is forgotten
+
+
+def test_so_many_tokens_are_so_many_steps_and_a_saved_config_keeps_them(small):
+    config = small("phase=1", "trainer.num_tokens=4000", "trainer.batch_size=4")
+    assert training.with_max_steps(config, [100, 200, 300]).trainer.max_steps == 5
+    assert training.with_max_steps(config, [4000]).trainer.max_steps == 1
+    assert config.trainer.max_steps == -1
+    without = small("phase=1")
+    assert training.with_max_steps(without, [100]) == without
+
+
+@pytest.mark.parametrize("setting", ["trainer.num_tokens=0", "trainer.num_tokens=100 trainer.max_steps=3"])
+def test_two_settings_do_not_both_say_how_long_to_train(small, setting):
+    with pytest.raises(ValueError, match=r"trainer\.num_tokens"):
+        small("phase=1", *setting.split())
+
+
+def test_several_processes_encode_what_one_does(small, tokenizer):
+    config = small("phase=1", "prompt.max_sql_tokens=30")
+    examples = data.load(config.data, "train", seed=config.seed).examples
+    alone = training.encode_side_by_side(examples, tokenizer, config, 1)
+    assert training.encode_side_by_side(examples, tokenizer, config, 3) == alone
+    assert alone[0] and alone[1]
+
+
+def test_what_phase_2_forgets_is_measured_on_the_validation_set_of_phase_1(curriculum):
+    metrics = [curriculum.one.read("metrics.json"), curriculum.two.read("metrics.json")]
+    assert metrics[1]["forgetting/loss_before"] == pytest.approx(metrics[0]["validation/loss"], rel=1e-3)
+    assert metrics[1]["forgetting/loss_after"] != metrics[1]["forgetting/loss_before"]
+    assert not any(key.startswith("forgetting") for key in metrics[0])

@@ -22,12 +22,15 @@ NO_TARGET = -1
 
 
 def spacing(num_tokens: int) -> int:
-    """Between sizes of recorded passes near so many tokens: 3/128 of the power of two below, 16 for short passes."""
-    return max(16, (1 << (num_tokens.bit_length() - 1)) * 3 // 128)
+    """Between sizes of recorded passes near so many tokens: 1/16 of the power of two below, 16 for short passes."""
+    return max(16, (1 << (num_tokens.bit_length() - 1)) // 16)
 
 
 def bucket(num_tokens: int) -> int:
-    """The size of the recorded pass for so many tokens: at most 1.2 % more on average, some fifty sizes in all."""
+    """The size of the recorded pass for so many tokens: some 2 % more on average, some thirty sizes in a training.
+
+    Recording a size takes 0.35 s, so that a finer spacing costs a training of minutes more than the filling that it saves.
+    """
     space = spacing(num_tokens)
     return -(-num_tokens // space) * space
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,9 @@ from text2sql.tracking import Tracker
 from text2sql.trainer import TokenBudgetTrainer, sft_config
 
 log = logging.getLogger(__name__)
+
+EXAMPLES_A_PROCESS, MAX_PROCESSES = 500, 16
+"""How many examples are worth a process of their own for encoding, and how many processes there are at most."""
 
 
 def train(config: Config, folder: str) -> float:
@@ -69,8 +76,13 @@ def train(config: Config, folder: str) -> float:
 def fingerprint(config: Config) -> dict[str, Any]:
     """What two runs must share for the second to continue the first one's adapter."""
     groups = {"quant": asdict(config.quant), "lora": asdict(config.lora), "prompt": asdict(config.prompt)}
-    flat = {f"{group}.{key}": value for group, settings in groups.items() for key, value in settings.items()}
+    flat = {f"{group}.{key}": _plain(value) for group, settings in groups.items() for key, value in settings.items()}
     return {"model": config.model.hub_id, "model.system_role": config.model.system_role, **flat}
+
+
+def _plain(value: Any) -> Any:
+    """A setting as run.json holds it."""
+    return value.name if isinstance(value, Enum) else value
 
 
 def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]:
@@ -80,13 +92,15 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
     tokenizer = model.load_tokenizer(config.model)
     train_set = Tokens.of(loaded.examples, tokenizer, config)
     validation_set = Tokens.of(held_out.examples, tokenizer, config)
+    remembered = _of_parent(parent, config, tokenizer)
     config, needed = _before_weights(config, [len(row) for row in train_set.rows])
     set_seed(config.seed)  # the adapter's initial weights follow from it
     base = model.load_base(config)
     adapted = model.load_adapter(base, parent, trainable=True) if parent else model.new_adapter(base, config.lora)
     tracker = _tracker(config, run)
     try:
-        trainer = build_trainer(config, adapted, tokenizer, train_set, validation_set, run, tracker)
+        timed = with_max_steps(config, [len(row) for row in train_set.rows])
+        trainer = build_trainer(timed, adapted, tokenizer, train_set, validation_set, run, tracker)
         if not ranks.is_main():
             torch.manual_seed(config.seed + ranks.rank())  # dropout of its own for each rank's examples
         b_norm = model.lora_b_norm(adapted)
@@ -97,11 +111,13 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
             parent or "scratch",
             b_norm,
         )
+        before = trainer.step.mean_loss(remembered) if remembered else None
         result = trainer.train()
         if not any(
             entry["step"] == trainer.state.global_step and "eval_loss" in entry for entry in trainer.state.log_history
         ):
             trainer.evaluate()
+        after = trainer.step.mean_loss(remembered) if remembered else None
         if ranks.is_main():
             model.save_adapter(adapted, tokenizer, configuration.to_yaml(config), config.model.hub_id, run / "adapter")
         if config.hub.push_to_hub and ranks.is_main():
@@ -122,7 +138,10 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
         "precision": model.precision(config.hardware),
         "gradient_checkpointing": config.hardware.gradient_checkpointing,
     }
-    return {**_metrics(trainer, train_set, validation_set, result), **_peak(config, needed)}, about
+    metrics = {**_metrics(trainer, train_set, validation_set, result), **_peak(config, needed)}
+    if before is not None and after is not None:
+        metrics |= {"forgetting/loss_before": before, "forgetting/loss_after": after}
+    return metrics, about
 
 
 def _metrics(trainer: TokenBudgetTrainer, train_set: Tokens, validation_set: Tokens, result: Any) -> dict[str, float]:
@@ -168,6 +187,36 @@ def _before_weights(config: Config, lengths: list[int]) -> tuple[Config, Memory 
     return config, needed
 
 
+def with_max_steps(config: Config, lengths: Sequence[int]) -> Config:
+    """The config with the optimizer steps that trainer.num_tokens buys, at the mean length of examples of these `lengths`."""
+    trainer = config.trainer
+    if trainer.num_tokens is None:
+        return config
+    per_step = trainer.batch_size * sum(lengths) / len(lengths)
+    steps = max(1, round(trainer.num_tokens / per_step))
+    log.info("%d tokens are %d steps, %.1f epochs", trainer.num_tokens, steps, steps * per_step / sum(lengths))
+    return replace(config, trainer=replace(trainer, max_steps=steps))
+
+
+def _of_parent(parent: Path | None, config: Config, tokenizer: Any) -> list[Row]:
+    """The validation examples of the run whose adapter goes on learning, by whose loss forgetting is measured.
+
+    Empty where it learned on the same data, or its data are not here.
+    """
+    saved = parent / "config.yaml" if parent else None
+    if saved is None or not saved.is_file():
+        return []
+    theirs = configuration.load(configuration.read_yaml(str(saved))).data
+    if theirs.name == config.data.name:
+        return []
+    try:
+        examples = data.load(theirs, "validation", seed=config.seed).examples
+    except ValueError as error:
+        log.warning("what is forgotten of data=%s is not measured: %s", theirs.name, error)
+        return []
+    return Tokens.of(examples, tokenizer, config).as_rows()
+
+
 def _tracker(config: Config, run: Path) -> Tracker:
     tracking = config.tracking
     return Tracker(
@@ -194,6 +243,52 @@ def _parent(config: Config, run: Path) -> Path | None:
     return folder
 
 
+Kept = tuple[Example, prompts.Encoded]
+
+
+def encode_side_by_side(
+    examples: Sequence[Example], tokenizer: Any, config: Config, num_processes: int | None = None
+) -> tuple[list[Kept], list[str]]:
+    """`prompts.encode_all` by several processes, one a core where nobody says; by this one where there are few examples.
+
+    The processes are forks, as PyTorch's data loaders have them, and touch no GPU: looking values up and tokenising is all.
+    """
+    cores = os.cpu_count() or 1
+    num_processes = num_processes or min(cores, len(examples) // EXAMPLES_A_PROCESS, MAX_PROCESSES)
+    if num_processes < 2 or sys.platform != "linux":
+        return prompts.encode_all(tokenizer, examples, config)
+    size = -(-len(examples) // num_processes)
+    parts = [examples[start : start + size] for start in range(0, len(examples), size)]
+    variable = "TOKENIZERS_PARALLELISM"  # unset, the library warns of every fork
+    before = os.environ.get(variable)
+    os.environ[variable] = "false"
+    try:
+        with multiprocessing.get_context("fork").Pool(num_processes, _remember, (parts, tokenizer, config)) as pool:
+            done = pool.map(_encode_part, range(len(parts)), chunksize=1)
+    finally:
+        os.environ.pop(variable)
+        if before is not None:
+            os.environ[variable] = before
+    kept = [(parts[i][k], one) for i, (ours, _) in enumerate(done) for k, one in ours]
+    return kept, [message for _, messages in done for message in messages]
+
+
+_work: Any = None
+
+
+def _remember(*work: Any) -> None:
+    """What a process of the pool works on: memory that it has in common with its parent."""
+    global _work
+    _work = work
+
+
+def _encode_part(number: int) -> tuple[list[tuple[int, prompts.Encoded]], list[str]]:
+    parts, tokenizer, config = _work
+    encoded, too_long = prompts.encode_all(tokenizer, parts[number], config)
+    place = {id(example): k for k, example in enumerate(parts[number])}
+    return [(place[id(example)], one) for example, one in encoded], too_long
+
+
 @dataclass(frozen=True)
 class Tokens:
     """Encoded examples for training: token ids with, for each, where its SQL begins."""
@@ -207,7 +302,7 @@ class Tokens:
     @classmethod
     def of(cls, examples: Sequence[Example], tokenizer: Any, config: Config) -> Tokens:
         """Encode `examples`; those that cannot fit are dropped and counted, or refused, as data.on_bad_row says."""
-        encoded, too_long = prompts.encode_all(tokenizer, examples, config)
+        encoded, too_long = encode_side_by_side(examples, tokenizer, config)
         if too_long:
             log.warning("%d examples do not fit and were dropped, the first: %s", len(too_long), too_long[0])
         if not encoded:

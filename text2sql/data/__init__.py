@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 
 from text2sql.config import BadRow, Data
-from text2sql.data import gretel, spider
+from text2sql.data import gretel, mixed, spider
 from text2sql.data.report import Loaded, Report, content_hash
 from text2sql.data.source import Row, Source, Unusable
 from text2sql.data.spider import DATABASE_FAULTS as DATABASE_FAULTS
@@ -16,7 +16,7 @@ from text2sql.example import Example
 
 log = logging.getLogger(__name__)
 
-LOADERS = {"gretel": gretel.load, "spider": spider.load}
+LOADERS = {"gretel": gretel.load, "spider": spider.load, "mixed": mixed.load}
 SPLITS = ("train", "validation", "test")
 IDS_SHOWN = 5
 
