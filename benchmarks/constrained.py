@@ -1,0 +1,112 @@
+"""What a constraint, sampling and both cost while SQL is generated, beside greedy generation that nothing constrains.
+
+    python benchmarks/constrained.py --hardware cpu --data data/spider --questions 8 --max-new-tokens 32
+    python benchmarks/constrained.py --hardware gpu --data data/spider --adapter RUN/adapter
+
+The sides take turns and the best of --rounds counts; on a CPU it is the processor's time, so that other programs do not. An
+untrained model is refused more often than a trained one, and never stops by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from text2sql import checking, commandline, config, constraint, data, generation, model, prompts, scoring
+from text2sql.answering import network
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hardware", choices=["cpu", "gpu", "t4"], required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--adapter", type=Path)
+    parser.add_argument("--questions", type=int, default=1034)
+    parser.add_argument("--max-new-tokens", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    settings = prepared(options)
+    tokenizer = model.load_tokenizer(settings.model)
+    examples = data.load(settings.data, "test", seed=1).examples
+    rows = [prompts.encode_prompt(tokenizer, example, settings).ids for example in examples]
+    started = time.perf_counter()
+    vocabulary = constraint.Vocabulary(tokenizer)
+    constraints = [constraint.of(example.schema, vocabulary) for example in examples]
+    print(
+        f"{len(rows)} prompts, {sum(map(len, rows))} tokens; constraints made in {time.perf_counter() - started:.1f} s"
+    )
+    sides: dict[str, dict[str, Any]] = {
+        "greedy": {},
+        "constrained": {"constraints": constraints},
+        "sampled": {"temperature": 0.7},
+        "sampled, constrained": {"temperature": 0.7, "constraints": constraints},
+    }
+    compare(settings, network(settings, options.adapter), tokenizer, rows, sides, options.rounds)
+
+
+def prepared(options: argparse.Namespace) -> config.Config:
+    overrides = [f"data=spider data.path={options.data} data.max_test_samples={options.questions}"]
+    overrides = [*overrides[0].split(), f"prompt.max_sql_tokens={options.max_new_tokens}"]
+    if options.adapter is not None:
+        overrides.append(f"adapter={options.adapter}")
+    else:
+        overrides += ["model=smollm2_135m", "quant=none", "prompt=qualified"]
+    overrides.append(f"hardware={options.hardware}")
+    with initialize_config_dir(version_base="1.3", config_dir=str(commandline.CONF)):
+        return scoring.settings(compose("evaluate", overrides=overrides), overrides)
+
+
+def compare(
+    settings: config.Config,
+    net: Any,
+    tokenizer: Any,
+    rows: list[list[int]],
+    sides: dict[str, dict[str, Any]],
+    rounds: int,
+) -> None:
+    """Print each side's best time, and how many tokens were refused."""
+    on_cpu = settings.hardware.device is config.Device.cpu
+    clock = time.process_time if on_cpu else time.perf_counter
+    counts = {True: 0, False: 0}
+    take = checking.Answer.take
+
+    def counted(answer: checking.Answer, *arguments: Any) -> bool:
+        taken = take(answer, *arguments)
+        counts[taken] += 1
+        return taken
+
+    checking.Answer.take = counted  # type: ignore[method-assign]
+    best: dict[str, float] = {}
+    refused: dict[str, str] = {}
+    for number in range(rounds):
+        for name, more in list(sides.items())[:: 1 if number % 2 == 0 else -1]:
+            counts.update({True: 0, False: 0})
+            began = clock()
+            answers = generation.generate(
+                net,
+                tokenizer,
+                rows,
+                max_new_tokens=settings.prompt.max_sql_tokens,
+                precision=model.precision(settings.hardware),
+                max_cache_tokens=settings.hardware.max_cache_tokens,
+                graphs=False if on_cpu else settings.hardware.cuda_graphs,
+                **more,
+            )
+            assert len(dict(answers)) == len(rows)
+            if not on_cpu:
+                torch.cuda.synchronize()
+            best[name] = min(clock() - began, best.get(name, float("inf")))
+            refused[name] = (
+                f", {counts[False]} of {sum(counts.values())} tokens refused" if "constraints" in more else ""
+            )
+    for name, seconds in best.items():
+        print(f"{name}: {seconds:.2f} s, {seconds / best['greedy'] - 1:+.1%}{refused[name]}")
+
+
+if __name__ == "__main__":
+    main()
