@@ -21,6 +21,8 @@ CPU_CACHE_TOKENS = 32_768
 SHARE_OF_FREE_MEMORY = 0.6
 GPU_LOOKS_EVERY = 8
 """Steps between two looks at which rows have ended: each look waits for the GPU."""
+GPU_CHECKS_EVERY = 2
+"""The same under constraints: a row that is refused a token loses the steps of two looks."""
 ENDED_TO_DROP = 0.25
 """The share of a batch that has ended for which moving the others together pays."""
 
@@ -54,7 +56,8 @@ def decode(
         return
     one = decoder(model, eos_token_id, pad_token_id)
     recorded = launch_bound(one) if graphs is None else graphs
-    every = looks_every or (GPU_LOOKS_EVERY if one.device.type == "cuda" else 1)
+    on_gpu = GPU_LOOKS_EVERY if constraints is None else GPU_CHECKS_EVERY
+    every = looks_every or (on_gpu if one.device.type == "cuda" else 1)
     plan = _plan(rows, max_new_tokens, max_cache_tokens or default_cache_tokens(one), even=recorded)
     read, shared = prefixes.computed(rows, plan), sum(len(group.rows) > 1 for batch in plan for group in batch.groups)
     log.info("%d prompts share %d prefixes: %d of %d tokens are read", len(rows), shared, read, sum(map(len, rows)))
