@@ -46,7 +46,7 @@ function outcome(example) {
     listOf(example.wrong_parts).length && `Exact match: these parts differ: ${listOf(example.wrong_parts).join(", ")}.`,
     ...example.differences.map((sentence) => ["Strict and official differ: ", shown(sentence)]),
     example.shortened > 0 &&
-      `Left out of the prompt's schema to make it fit: ${count(example.shortened)} of its tables and columns.`,
+      `Left out of the prompt's schema to make it fit: ${count(example.shortened)} of its rows, values, types, columns and tables.`,
     ...chosen(example),
   ].filter(Boolean);
   return element(
