@@ -32,7 +32,7 @@ install: $(VENV)/installed-$(CONSTRAINTS)
 quickstart: install
 	$(BIN)/python train.py -m phase=1,2 experiment=quickstart hydra.sweep.dir=$(SWEEP)
 	$(BIN)/python evaluate.py -m experiment=quickstart adapter=null,$(SWEEP)/0/adapter,$(SWEEP)/1/adapter hydra.sweep.dir=$(SWEEP)/evaluation
-	@$(BIN)/text2sql table $(SWEEP)
+	@$(BIN)/text2sql table --hardness $(SWEEP)
 
 test: $(VENV)/installed-test-$(CONSTRAINTS)
 	$(BIN)/python -m pytest -q -n 2 --durations=8

@@ -37,6 +37,7 @@ scorer      | example sql                                    |                  
 evaluation  | example sql predictions scorer                 |                                      | tqdm
 report      | sql runs                                       |                                      | matplotlib
 comparison  | example runs                                   |                                      | numpy scipy omegaconf
+sweeps      | evaluation report                              |                                      | hydra matplotlib yaml
 geometry    | tiny config                                    |                                      | transformers
 machines    | config                                         |                                      | torch psutil
 speed       | config geometry machines                       |                                      |
@@ -44,7 +45,8 @@ memory      | config geometry machines speed                 |                  
 fitting     | config geometry machines memory                |                                      |
 model       | config ranks machines tiny smollm2             | torch bitsandbytes peft transformers huggingface_hub |
 doctor      | config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
-cli         | runs evaluation comparison                     |                                      | hydra omegaconf commandline doctor
+reproduction | runs config commandline data evaluation       | hydra omegaconf yaml                 | torch model
+cli         | runs evaluation comparison sweeps              |                                      | hydra omegaconf commandline doctor reproduction
 attention   |                                                | torch transformers                   |
 fused       |                                                | torch bitsandbytes                   |
 passes      |                                                | torch                                |
@@ -82,8 +84,10 @@ LIGHT = [
     "text2sql.launch",
     "text2sql.scoring",
     "text2sql.cli",
+    "text2sql.sweeps",
     "text2sql.fitting",
     "text2sql.doctor",
+    "text2sql.reproduction",
 ]
 HEAVY = ["torch", "transformers", "datasets", "peft", "trl", "bitsandbytes", "huggingface_hub", "wandb", "matplotlib"]
 

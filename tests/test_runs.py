@@ -148,7 +148,26 @@ def test_in_a_checkout_the_commit_and_changes_to_it_are_named(checkout):
     (checkout / "notes").write_text("not tracked")
     assert runs.commit() == {"commit": git(checkout, "rev-parse", "HEAD"), "dirty": False}
     (checkout / "file").write_text("2")
-    assert runs.commit()["dirty"] is True
+    changed = runs.commit()
+    assert (changed["dirty"], changed["changed"]) == (True, ["file"])
+    (checkout / "file").write_bytes(b"\xff\n")
+    assert runs.commit()["changes_sha256"] != changed["changes_sha256"]
+    (checkout / "file").write_text("2")
+    assert runs.commit() == changed
+
+
+def test_the_processor_is_named_with_what_decides_the_order_of_sums(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    found = runs.processor()
+    assert found["cpu"]
+    assert found["cores"] >= 1
+    assert found["threads"] == "3"
+
+
+def test_an_adapter_is_known_by_its_weights(tmp_path):
+    assert runs.adapter_sha256(tmp_path) is None
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    assert runs.adapter_sha256(tmp_path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 def test_a_package_that_is_not_installed_is_said_to_be_so(monkeypatch):

@@ -1,16 +1,17 @@
-"""The `text2sql` command: `table` and `compare` look at finished evaluations, `doctor` at a run that has not started."""
+"""The `text2sql` command: it reads runs and sweeps, compares and repeats them, and looks at a run that has not started."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from text2sql import comparison, evaluation, runs
+from text2sql import comparison, evaluation, runs, sweeps
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,20 +20,113 @@ def main(arguments: list[str] | None = None) -> int:
         prog="text2sql", description="Look at runs: before they start, and once they are finished."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    table = commands.add_parser("table", help="print the finished evaluations below each FOLDER side by side")
-    table.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
-    table.add_argument(
-        "--leave-out", nargs="+", default=[], metavar="DB_ID", help="count no questions about these databases"
-    )
-    table.set_defaults(run=lambda options: print_table(options.folders, options.leave_out))
+    _add_table(commands)
+    _add_plot(commands)
     _add_compare(commands)
     _add_doctor(commands)
+    _add_reproduce(commands)
     options = parser.parse_args(arguments)
     try:
         return options.run(options) or 0
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _add_table(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    table = commands.add_parser(
+        "table",
+        help="show the jobs of a sweep side by side, best first",
+        description="Show every run in and below each FOLDER, a line a job: the keys that differ between the jobs, what came\n"
+        "of them with 95 % intervals where a run has them, and of those that failed, were interrupted, run still or were\n"
+        "not started the reason. Best first: by execution accuracy, or by validation loss where nothing was evaluated.\n"
+        "Below it, the command that repeats the best job. Sweeps of train.py and evaluate.py (multirun/DIR), single runs\n"
+        "(outputs/DIR), copies of them, and sweeps in progress are read alike.",
+        epilog="examples:\n  text2sql table multirun/SWEEP\n  text2sql table multirun/SWEEP --by train/loss\n"
+        "  text2sql table multirun/A multirun/B --format csv --output both.csv",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    table.add_argument(
+        "folders", nargs="+", type=Path, metavar="FOLDER", help="of sweeps, of runs, or of several of them"
+    )
+    _add_order(table)
+    table.add_argument(
+        "--format", choices=sweeps.FORMATS, default="terminal", help="default: terminal; csv has every digit"
+    )
+    table.add_argument(
+        "--output", type=Path, metavar="FILE", help="write it to FILE, whole or not at all; prints nothing"
+    )
+    table.add_argument(
+        "--leave-out", nargs="+", default=[], metavar="DB_ID", help="count no questions about these databases"
+    )
+    table.add_argument(
+        "--hardness", action="store_true", help="in place of all this: finished evaluations only, accuracy by hardness"
+    )
+    table.set_defaults(run=print_table)
+
+
+def _add_order(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--by",
+        metavar="METRIC",
+        help="what best means: a name from metrics.json, such as eval/exact_match. Losses, error rates, seconds and "
+        "memory: lowest first; all others: highest first",
+    )
+    parser.add_argument(
+        "--over",
+        metavar="KEY",
+        help="give mean and standard deviation over the values of KEY, for each group of the other keys. "
+        "Default: seed, where it is swept; `none` for no groups",
+    )
+
+
+def _add_plot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    plot = commands.add_parser(
+        "plot",
+        help="draw a sweep: loss curves, the metric against each key, and a page with all of it",
+        description="Write plots/*.png (loss curves of all jobs, the metric against each swept key, and parallel coordinates\n"
+        "with three numeric keys or an optuna study) and report.html: the table, sortable, the plots and a link to each\n"
+        "job's own page, in one file that opens offline. Jobs that have not ended are drawn as far as they are.",
+        epilog="examples:\n  text2sql plot multirun/SWEEP\n  text2sql plot multirun/SWEEP --output pictures",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    plot.add_argument("folder", type=Path, metavar="FOLDER", help="of a sweep, or of several")
+    _add_order(plot)
+    plot.add_argument("--output", type=Path, metavar="DIR", help="write into DIR; default: FOLDER")
+    plot.set_defaults(run=plot_sweep)
+
+
+def print_table(options: argparse.Namespace) -> None:
+    """Print a sweep's table or, with --output, write it. ValueError for folders without runs and files not writable."""
+    if options.hardness:
+        text = by_hardness(options.folders, options.leave_out)
+    else:
+        table = sweeps.read(options.folders, by=options.by, over=options.over, leave_out=options.leave_out)
+        text = sweeps.FORMATS[options.format](table)
+    if options.output is None:
+        print(text.rstrip("\n"))
+    else:
+        _write_text(options.output, text.rstrip("\n") + "\n")
+
+
+def _write_text(file: Path, text: str) -> None:
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(file)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise ValueError(
+            f"cannot write --output {file}: {error.strerror}; name a file in a folder that is there"
+        ) from None
+
+
+def plot_sweep(options: argparse.Namespace) -> None:
+    """Write a sweep's plots and page, and say where they are. ValueError for a folder without runs or not writable."""
+    table = sweeps.read([options.folder], by=options.by, over=options.over)
+    page, plots = sweeps.write(table, options.folder, options.output)
+    for path in [*plots, page]:
+        print(path)
 
 
 def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -107,8 +201,60 @@ def print_diagnosis(options: argparse.Namespace) -> int:
     return int(report.fits is False)
 
 
-def print_table(folders: list[Path], leave_out: Collection[str] = ()) -> None:
-    """One row an evaluation, in the order of their folders, then where the loss curves are.
+def _add_reproduce(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="repeat a run from its folder and compare the results",
+        usage="text2sql reproduce RUN [OVERRIDE ...] [--check] [--output DIR] [--tolerance X]",
+        description="Say what differs here from what the run recorded, run it again in a new folder, and put the results side\n"
+        "by side. Exit code 0 if all are within tolerance, 1 if one is not, 2 if the run cannot be repeated.",
+        epilog="examples:\n  text2sql reproduce outputs/RUN --check\n"
+        "  text2sql reproduce outputs/RUN data.path=data/spider --output outputs/RUN-again",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    reproduce.add_argument(
+        "folder", type=Path, metavar="RUN", help="folder of a training, an evaluation or a sweep's job"
+    )
+    reproduce.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="what to change, shown as a difference")
+    reproduce.add_argument("--check", action="store_true", help="only say what differs; exit code 1 if something does")
+    reproduce.add_argument("--output", type=Path, metavar="DIR", help="folder of the new run, in outputs/ if not named")
+    reproduce.add_argument(
+        "--tolerance", type=float, metavar="X", help="allowed difference: relative of losses, absolute of accuracies"
+    )
+    reproduce.set_defaults(run=print_reproduction)
+
+
+def print_reproduction(options: argparse.Namespace) -> int:
+    """Print what differs, run again and print both results; returns the exit code. ValueError if that cannot be done."""
+    from text2sql import reproduction
+
+    plan = reproduction.prepare(options.folder, options.overrides, options.output)
+    differences = reproduction.differences(plan)
+    said = [str(difference) for difference in differences]
+    print(*(said or ["same: nothing that the run recorded is different here"]), sep="\n")
+    if unknown := reproduction.not_recorded(plan):
+        print(f"not recorded by the run, so not compared: {', '.join(unknown)}")
+    if options.check:
+        return int(bool(differences))
+    if any(difference.blocks for difference in differences):
+        raise ValueError("the run cannot be repeated here; the lines above name what is missing and what mends it")
+    print(f"$ {shlex.join(reproduction.command(plan))}", flush=True)
+    if code := reproduction.repeat(plan):
+        print(f"error: the repeated run ended with exit code {code}", file=sys.stderr)
+        return code if code == 2 else 1
+    if not plan.recorded.is_finished:
+        print(
+            f"nothing to compare with: the run's status is {plan.recorded.stamp.get('status')}; repeated in {plan.output}"
+        )
+        return 0
+    tolerance = reproduction.tolerance(plan, differences) if options.tolerance is None else options.tolerance
+    rows = reproduction.compare(plan.recorded.folder, plan.output, tolerance, options.tolerance)
+    print(reproduction.table(rows), reproduction.footnote(tolerance, options.tolerance), sep="\n")
+    return int(any(row.within is False for row in rows))
+
+
+def by_hardness(folders: list[Path], leave_out: Collection[str] = ()) -> str:
+    """One row a finished evaluation, in the order of their folders, with its accuracy by hardness.
 
     `leave_out` names databases whose questions do not count. ValueError if there is no finished evaluation.
     """
@@ -122,10 +268,9 @@ def print_table(folders: list[Path], leave_out: Collection[str] = ()) -> None:
         raise ValueError(f"no finished evaluation below {', '.join(map(str, folders))}; evaluate.py makes them")
     names = [run.name for run, _ in finished]
     shown = names if len(set(names)) == len(names) else [str(run) for run, _ in finished]
-    table = {f"{stamp['label']} ({name})": _metrics(run, leave_out) for (run, stamp), name in zip(finished, shown)}
-    print(evaluation.comparison_table(table))
-    for plot in _files(folders, "loss.png"):
-        print(f"loss curves: {plot}")
+    return evaluation.comparison_table(
+        {f"{stamp['label']} ({name})": _metrics(run, leave_out) for (run, stamp), name in zip(finished, shown)}
+    )
 
 
 def _metrics(run: Path, leave_out: Collection[str]) -> dict[str, float]:
@@ -137,9 +282,4 @@ def _metrics(run: Path, leave_out: Collection[str]) -> dict[str, float]:
 
 
 def _files(folders: list[Path], name: str) -> list[Path]:
-    return sorted((path for folder in folders for path in folder.rglob(name)), key=_in_job_order)
-
-
-def _in_job_order(path: Path) -> list[tuple[bool, int, str]]:
-    """Names as text, but job numbers as numbers: 2 before 10."""
-    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in path.parts]
+    return sorted((path for folder in folders for path in folder.rglob(name)), key=sweeps.in_job_order)

@@ -386,7 +386,10 @@ def _eval_rules(config: Eval, predictions: str | None) -> list[tuple[bool, str]]
             bool(of_a_model) and predictions is not None,
             f"predictions={predictions} is scored as it is, and {of_a_model} needs a model; leave one of them out",
         ),
-        (config.loose and not config.constrained, "eval.loose=true is a kind of eval.constrained=true; set that as well"),
+        (
+            config.loose and not config.constrained,
+            "eval.loose=true is a kind of eval.constrained=true; set that as well",
+        ),
         (config.neighbours < 0, f"eval.neighbours={config.neighbours} must not be negative"),
         (
             config.neighbours > 0 and config.rules is Rules.official,

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -53,6 +54,7 @@ def start(folder: Path, **stamp: Any) -> dict[str, Any]:
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": versions(),
         "platform": platform.platform(),
+        **processor(),
         **commit(),
         **stamp,
     }
@@ -87,19 +89,49 @@ def versions() -> dict[str, str]:
     return found
 
 
+def processor() -> dict[str, Any]:
+    """The CPU by name, how many cores this process may use, and OMP_NUM_THREADS: they decide in which order sums are made."""
+    info = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*: (.+)$", info.read_text(encoding="utf-8"), re.M) if info.exists() else None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    name = named[1] if named else platform.processor() or platform.machine()
+    return {"cpu": name, "cores": cores, "threads": os.environ.get("OMP_NUM_THREADS")}
+
+
 def commit() -> dict[str, Any]:
-    """The git commit of the code and whether tracked files differ from it; empty outside a checkout."""
+    """The git commit of the code and whether tracked files differ from it; empty outside a checkout.
+
+    If they do, `changed` names them and `changes_sha256` is of their differences.
+    """
     here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=30
-        ).stdout.strip()
+        return (
+            subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, check=True, timeout=30)
+            .stdout.decode(errors="replace")
+            .strip()
+        )
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+        found = {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
+        if not found["dirty"]:
+            return found
+        return {
+            **found,
+            "changed": git("diff", "HEAD", "--name-only").split("\n"),
+            "changes_sha256": digest(git("diff", "HEAD", "--no-ext-diff", "--no-color")),
+        }
     except (OSError, subprocess.SubprocessError):
         return {}
+
+
+def adapter_sha256(folder: Path) -> str | None:
+    """sha256 of an adapter's weights, or None where the folder holds none."""
+    path = folder / "adapter_model.safetensors"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def digest(value: Any) -> str:

@@ -103,6 +103,7 @@ def _score(config: Config, folder: Path) -> tuple[dict[str, float], list[dict[st
         "data": {"name": config.data.name, "path": config.data.path, "sha256": loaded.report.sha256},
         "data_summary": loaded.report.summary(),
         "adapter": config.adapter,
+        "adapter_sha256": runs.adapter_sha256(hub.fetch_adapter(config.adapter)) if config.adapter else None,
         "predictions": config.predictions,
     }
     return metrics | more, [{**row, **one} for row, one in zip(rows, answers)], about

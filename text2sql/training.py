@@ -66,7 +66,7 @@ def train(config: Config, folder: str) -> float:
         raise
     metrics["train/seconds"] = round(time.monotonic() - started, 1)
     runs.write_json(run / "metrics.json", metrics)
-    runs.finish(run, "finished", **about)
+    runs.finish(run, "finished", **about, adapter_sha256=runs.adapter_sha256(run / "adapter"))
     report.plot_losses(run)
     page, seconds = report.write_page(run), metrics["train/seconds"]
     log.info("phase %d done in %.0f s: %s; adapter %s", config.phase.number, seconds, page, run / "adapter")
@@ -131,6 +131,7 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
     about = {
         "parent": str(parent) if parent else None,
         "parent_lora_b_norm": b_norm,
+        "parent_sha256": runs.adapter_sha256(parent) if parent else None,
         "data": {"name": config.data.name, "path": config.data.path, "sha256": loaded.report.sha256},
         "data_summary": loaded.report.summary(),
         "tokenizer_sha256": runs.digest(tokenizer.backend_tokenizer.to_str()),

@@ -1,0 +1,42 @@
+"""The commands that make a job once more: from the config that it saved, and as it was typed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from text2sql.sweeps import overrides
+from text2sql.sweeps.jobs import Job
+
+PLAIN_VALUE = re.compile(r"[\w./:@+-]+")
+
+
+def from_config(job: Job) -> str:
+    """The command for the saved config, for a shell; "" where the job has saved none.
+
+    A phase that continued "the newest adapter" names the one that this was, for by now another one may be the newest.
+    """
+    saved = job.folder / ".hydra" / "config.yaml"
+    if not saved.is_file():
+        return ""
+    words = ["python", job.script, "--config-dir", str(job.folder / ".hydra"), "--config-name", "config"]
+    config = overrides.read_yaml(saved)
+    if job.parent and isinstance(config, dict) and config.get("adapter") == "auto":
+        words.append(f"adapter={_value(str(Path(job.parent)))}")
+    return overrides.one_line(shlex.join(words))
+
+
+def as_typed(job: Job) -> str:
+    """The command with the job's overrides, for a shell; "" where the job has saved none."""
+    if not job.typed:
+        return ""
+    typed = [re.sub(r"^phase='(\d+)'$", r"phase=\1", one) for one in job.typed]
+    return overrides.one_line(shlex.join(["python", job.script, *typed]))
+
+
+def _value(text: str) -> str:
+    """The text as a value for Hydra, quoted where its grammar would read more into it."""
+    if PLAIN_VALUE.fullmatch(text):
+        return text
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
