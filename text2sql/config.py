@@ -341,20 +341,6 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
             "quant=int8 trains on a GPU only; choose quant=nf4 or quant=none with hardware=cpu",
         ),
         (
-            min(config.prompt.num_values, config.prompt.num_rows) < 0,
-            f"prompt.num_values={config.prompt.num_values} and prompt.num_rows={config.prompt.num_rows} must not be negative",
-        ),
-        (
-            trainer.num_tokens is not None and (trainer.num_tokens <= 0 or trainer.max_steps > 0),
-            f"trainer.num_tokens={trainer.num_tokens} must be positive, and stand without trainer.max_steps="
-            f"{trainer.max_steps}: both say how long to train",
-        ),
-        (
-            trainer.max_length <= config.prompt.max_sql_tokens,
-            f"trainer.max_length={trainer.max_length} leaves no room for a prompt beside "
-            f"prompt.max_sql_tokens={config.prompt.max_sql_tokens}; raise the first or lower the second",
-        ),
-        (
             config.phase.number > 1 and config.adapter is None,
             f"phase={config.phase.number} continues an adapter and adapter=null names none; use adapter=auto, a folder "
             "or a hub id, or train a fresh one on these data with phase=1 data=" + data.name,
@@ -363,7 +349,27 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
             config.hub.push_to_hub and not config.hub.hub_model_id,
             "hub=push needs hub.hub_model_id=USER/NAME to push checkpoints to",
         ),
+        *_length_rules(config.prompt, trainer),
         *_eval_rules(config.eval, config.predictions),
+    ]
+
+
+def _length_rules(prompt: Prompt, trainer: Trainer) -> list[tuple[bool, str]]:
+    return [
+        (
+            min(prompt.num_values, prompt.num_rows) < 0,
+            f"prompt.num_values={prompt.num_values} and prompt.num_rows={prompt.num_rows} must not be negative",
+        ),
+        (
+            trainer.num_tokens is not None and (trainer.num_tokens <= 0 or trainer.max_steps > 0),
+            f"trainer.num_tokens={trainer.num_tokens} must be positive, and stand without trainer.max_steps="
+            f"{trainer.max_steps}: both say how long to train",
+        ),
+        (
+            trainer.max_length <= prompt.max_sql_tokens,
+            f"trainer.max_length={trainer.max_length} leaves no room for a prompt beside "
+            f"prompt.max_sql_tokens={prompt.max_sql_tokens}; raise the first or lower the second",
+        ),
     ]
 
 
