@@ -170,6 +170,9 @@ class Hardware:
 class Trainer:
     """What is learned; the names are those of TRL's SFTConfig, but for batch_size, the examples per optimizer step, and
     num_tokens: train on so many tokens, prompts included, in place of num_train_epochs, so that arms cost the same.
+
+    `logging_steps`, `eval_steps` and `save_steps` below 1 are shares of the whole training; 1 and more count steps, so that
+    eval_steps=1 evaluates after every one.
     """
 
     batch_size: int = MISSING
