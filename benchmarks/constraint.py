@@ -1,9 +1,13 @@
-"""How many golds of Spider the constraint accepts, and what advance and masks cost over them: --data DIR with database/."""
+"""How many golds of Spider the constraint accepts, and what advance and masks cost over them: --data DIR with database/.
+
+With --random SECONDS, instead: texts written at random under it, over Spider's schemas, and what SQLite says of their names.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import sqlite3
 import time
 from pathlib import Path
@@ -21,7 +25,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--loose", action="store_true")
+    parser.add_argument("--random", type=float, metavar="SECONDS")
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if options.random:
+        write_at_random(options.data, options.random, options.seed, options.loose)
+        return
     for split in ("train_spider", "train_others", "dev"):
         accepted, judged = accept(options.data, split, options.loose)
         print(f"{split}: {accepted} of {judged} golds accepted")
@@ -86,6 +95,71 @@ def speed(data: Path, loose: bool) -> None:
     print(f"mask: {1e3 * np.mean(new):.2f} ms computed ({1e3 * np.percentile(new, 95):.1f} ms at the 95th percentile)")
     print(f"mask: {1e6 * np.mean(known):.2f} microseconds known; {len(known) / (len(new) + len(known)):.1%} are")
     print(f"states per schema: {np.mean(states):.0f}")
+
+
+FREQUENT = (
+    " SELECT",
+    " FROM",
+    " WHERE",
+    " JOIN",
+    " ON",
+    " AS",
+    " T1",
+    " T2",
+    " GROUP",
+    " BY",
+    " ORDER",
+    " (",
+    ")",
+    " =",
+    " AND",
+    ",",
+    ".",
+    "*",
+)
+MAX_TOKENS, SHARE_FREQUENT, SHARE_ENDED = 120, 0.5, 0.4
+
+
+def write_at_random(data: Path, seconds: float, seed: int, loose: bool) -> None:
+    """Choose among the allowed tokens, half of the time a frequent one, and let SQLite compile what came to an end."""
+    tokenizer = AutoTokenizer.from_pretrained(smollm2.fetch())
+    vocabulary, rng = constraint.Vocabulary(tokenizer), random.Random(seed)
+    frequent = [tokenizer(text, add_special_tokens=False)["input_ids"][-1] for text in FREQUENT]
+    folders = sorted(path.name for path in (data / "database").iterdir())
+    texts = ended = unknown = 0
+    stop = time.monotonic() + seconds
+    while time.monotonic() < stop:
+        connection = database(data, rng.choice(folders))
+        ids = written(constraint.of(read_schema(connection), vocabulary, loose), tokenizer.eos_token_id, frequent, rng)
+        texts += 1
+        if ids is not None:
+            ended += 1
+            try:
+                connection.execute(f"EXPLAIN {tokenizer.decode(ids)}")
+            except sqlite3.Error as error:
+                if "no such column" in str(error) or "no such table" in str(error):
+                    unknown += 1
+                    print(f"  {error}: {tokenizer.decode(ids)}")
+        connection.close()
+    print(f"{texts} texts, {ended} ended, {unknown} name what is not there")
+
+
+def written(one: constraint.Constraint, eos: int, frequent: list[int], rng: random.Random) -> list[int] | None:
+    """The ids of a text, None where it did not end."""
+    state, ids = one.start(), []
+    for _ in range(MAX_TOKENS):
+        mask = one.mask(state)
+        usual = [token for token in frequent if mask[token]]
+        if mask[eos] and rng.random() < SHARE_ENDED:
+            return ids
+        token = rng.choice(usual) if usual and rng.random() < SHARE_FREQUENT else int(rng.choice(np.flatnonzero(mask)))
+        after = one.advance(state, token)
+        assert after is not None, "a mask allows what advance does not"
+        if token == eos:
+            return ids
+        state = after
+        ids.append(token)
+    return None
 
 
 if __name__ == "__main__":

@@ -138,3 +138,13 @@ class Shapes(TorchDispatchMode):
             if isinstance(value, torch.Tensor):
                 self.seen.add(tuple(value.shape))
         return result
+
+
+def talkative(config):
+    """A model in plain modules whose adapter says something else to every prompt."""
+    torch.manual_seed(0)
+    network = model.new_adapter(model.load_base(config), config.lora)
+    for name, parameter in network.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return network.eval()

@@ -142,5 +142,5 @@ def test_an_evaluation_with_votes_and_repair_is_scored_and_summed_up(compose, tm
         assert sum(one["count"] for one in row["candidates"]) == 3
         assert "repair" in row, "an untrained model writes no SQL"
     assert metrics["eval/votes_distinct"] > 1 and metrics["eval/repair_asked_rate"] == 1.0
-    assert metrics["eval/seconds_generating"] >= 0
+    assert "eval/seconds_generating" in metrics
     assert metrics["eval/execution_accuracy"] == sum(row["correct"] for row in rows) / 5

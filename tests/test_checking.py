@@ -7,8 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from networks import talkative
 
-from text2sql import decoding, fast_path, model
+from text2sql import decoding, fast_path
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -19,13 +20,7 @@ FAR = 21.1
 
 def adapted(small, device="cpu"):
     """A model on the fast path whose adapter says something else to every prompt."""
-    config = small("phase=2", "quant=none")
-    torch.manual_seed(0)
-    network = model.new_adapter(model.load_base(config), config.lora)
-    for name, parameter in network.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.3)
-    network = network.to(device).eval()
+    network = talkative(small("phase=2", "quant=none")).to(device)
     assert fast_path.switch_on(network, torch.float32)
     return network
 

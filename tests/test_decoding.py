@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import talkative
 
 from text2sql import answering, data, decoding, fast_path, generation, model, prefill, prefixes, vllm_engine
 from text2sql.attention import Cache
@@ -34,15 +35,10 @@ MIXED = st.builds(lambda a, b, c: a + b + c, ROWS, SHARING, SHARING)
 @pytest.fixture(scope="module", params=["none", "nf4"])
 def pair(small, request):
     """The same adapted model plain and on the fast path, whose adapter changes what it says."""
-    config = small("phase=2", f"quant={request.param}")
-    torch.manual_seed(0)
-    plain = model.new_adapter(model.load_base(config), config.lora)
-    for name, parameter in plain.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.3)
-    fast = copy.deepcopy(plain).eval()
+    plain = talkative(small("phase=2", f"quant={request.param}"))
+    fast = copy.deepcopy(plain)
     assert fast_path.switch_on(fast, torch.float32)
-    return plain.eval(), fast
+    return plain, fast
 
 
 def decode(network, rows, max_new_tokens=6, eos=EOS, **settings):

@@ -23,7 +23,8 @@ hub         |                                                |                  
 cache       |                                                |                                      |
 tiny        | cache                                          |                                      | torch transformers tokenizers
 smollm2     | cache                                          |                                      | torch transformers tokenizers gguf tqdm
-config      |                                                | hydra omegaconf                      |
+groups      |                                                | omegaconf                            |
+config      | groups                                         | hydra omegaconf                      |
 ranks       |                                                |                                      |
 commandline | config ranks                                   | hydra omegaconf                      |
 relevance   | example                                        |                                      |

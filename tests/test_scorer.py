@@ -89,8 +89,8 @@ def test_a_copy_of_a_database_is_read_itself_when_the_other_changes_later(scorer
 
 
 def test_an_unchanged_database_is_read_from_end_to_end_once(scorer, path, monkeypatch):
-    read, sha256 = [], scorer_module._sha256
-    monkeypatch.setattr(scorer_module, "_sha256", lambda path: read.append(path) or sha256(path))
+    read, sha256 = [], scorer_module.sha256
+    monkeypatch.setattr(scorer_module, "sha256", lambda path: read.append(path) or sha256(path))
     for _ in range(3):
         verdicts(scorer, *[(example(path), "SELECT 1")] * 3)
     assert read == [str(path)]

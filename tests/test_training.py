@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf.errors import ConfigKeyError
 from safetensors.torch import load_file
 
-from text2sql import data, model, prompts, runs, training
+from text2sql import config, data, model, prompts, runs, training
 from text2sql.config import BadRow
 from text2sql.passes import concatenate
 from text2sql.step import StepGradient
@@ -294,3 +295,11 @@ def test_what_phase_2_forgets_is_measured_on_the_validation_set_of_phase_1(curri
     assert metrics[1]["forgetting/loss_before"] == pytest.approx(metrics[0]["validation/loss"], rel=1e-3)
     assert metrics[1]["forgetting/loss_after"] != metrics[1]["forgetting/loss_before"]
     assert not any(key.startswith("forgetting") for key in metrics[0])
+
+
+def test_an_adapter_saved_with_settings_of_another_version_still_says_what_it_learned_on(curriculum, tmp_path):
+    text = (curriculum.one.run / "adapter" / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(text.replace("hardware:\n", "hardware:\n  generation_batch_size: 8\n"))
+    with pytest.raises(ConfigKeyError):
+        config.load(config.read_yaml(str(tmp_path / "config.yaml")))
+    assert config.saved_data(str(tmp_path / "config.yaml")) == curriculum.one.config.data

@@ -65,9 +65,11 @@ def decode(
     sampled = temperatures is not None and any(temperatures)
     generator = torch.Generator(one.device).manual_seed(seed) if sampled else None
     kind = partial(Recorded if recorded else Steps, one, max_new_tokens=max_new_tokens, generator=generator, late=late)
-    steps = kind(max(len(batch.rows) for batch in plan), max(batch.room for batch in plan)) if recorded else None
+    steps = None
+    if recorded:
+        steps = kind(rows=max(len(batch.rows) for batch in plan), room=max(batch.room for batch in plan))
     for batch in plan:
-        ready = steps or kind(len(batch.rows), batch.room)
+        ready = steps or kind(rows=len(batch.rows), room=batch.room)
         ready.begin([len(rows[i]) for i in batch.rows], [temperatures[i] if temperatures else 0.0 for i in batch.rows])
         hidden = prefill.read(one.run, rows, batch, ready.cache, one.heads_per_key)
         if constraints is None:

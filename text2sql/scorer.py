@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.example import Example, Score, Verdict
-from text2sql.sql.database import check_file
+from text2sql.sql.database import check_file, sha256
 from text2sql.sql.judge import Judge, Limits, Place, Rules, Run, Task
 from text2sql.sql.pool import Pool
 
@@ -170,16 +170,8 @@ class _Places:
         known = self._hashes.get(path)
         if known is None or known[0] != state:
             check_file(path)
-            known = self._hashes[path] = state, _sha256(path)
+            known = self._hashes[path] = state, sha256(path)
         return known[1]
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def suite(database: str) -> list[str]:

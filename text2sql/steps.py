@@ -206,16 +206,8 @@ class Recorded(Steps):
 
     recorded = True
 
-    def __init__(
-        self,
-        one: Decoder,
-        rows: int,
-        room: int,
-        max_new_tokens: int,
-        generator: torch.Generator | None = None,
-        late: bool = False,
-    ) -> None:
-        super().__init__(one, rows, room, max_new_tokens, generator, late)
+    def __init__(self, one: Decoder, *, late: bool = False, **settings: Any) -> None:
+        super().__init__(one, late=late, **settings)
         kinds = (False, True) if late else (False,)
         aside = torch.cuda.Stream(one.device)
         aside.wait_stream(torch.cuda.current_stream(one.device))

@@ -207,7 +207,7 @@ def _of_parent(parent: Path | None, config: Config, tokenizer: Any) -> list[Row]
     saved = parent / "config.yaml" if parent else None
     if saved is None or not saved.is_file():
         return []
-    theirs = configuration.load(configuration.read_yaml(str(saved))).data
+    theirs = configuration.saved_data(str(saved))
     if theirs.name == config.data.name:
         return []
     try:

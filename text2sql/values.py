@@ -6,7 +6,6 @@ database itself is only ever read.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 import tempfile
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 from text2sql import cache
 from text2sql.example import Example, Schema
 from text2sql.relevance import STOP_WORDS, stem, words
-from text2sql.sql.database import open_memory, open_readonly, read_schema
+from text2sql.sql.database import open_memory, open_readonly, read_schema, sha256
 
 FORMAT = 1
 """Raise it when what is indexed changes: indexes of another format are made again."""
@@ -124,13 +123,10 @@ def _content_hash(database: str) -> str:
     stat = os.stat(database)
     key = (database, stat.st_size, stat.st_mtime_ns, stat.st_ino)
     if key not in _hashes:
-        with open(database, "rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
+        found = sha256(database)
         if time.time_ns() - stat.st_mtime_ns < RACY_NS:
-            return digest.hexdigest()
-        _hashes[key] = digest.hexdigest()
+            return found
+        _hashes[key] = found
     return _hashes[key]
 
 

@@ -16,19 +16,7 @@ from text2sql.constraint.grammar import (
     Place,
     operators,
 )
-from text2sql.constraint.scope import (
-    FROM,
-    GROUP,
-    HAVING,
-    LIMIT,
-    LIST,
-    ON,
-    ORDER,
-    WHERE,
-    WITH,
-    Select,
-    Source,
-)
+from text2sql.constraint.scope import FROM, GROUP, HAVING, LIMIT, LIST, ON, ORDER, WHERE, WITH, Select, Source
 from text2sql.constraint.words import Names
 
 START: Mode = ("start",)
@@ -104,6 +92,7 @@ class Grammar(Expressions):
         return Expect((words.words("materialized"),)) if stage == 7 else Expect(operators=_OPEN)
 
     def step_cte(self, select: Select, stage: int, kind: str, value: bytes) -> Place | None:
+        """On through the stages of `expect_cte`; the body in brackets is a query of its own."""
         if stage < 2:
             if stage == 0 and kind == "word" and value == b"recursive":
                 return ("cte", 1), select
@@ -159,6 +148,7 @@ class Grammar(Expressions):
     # --- the end of an expression
 
     def expect_after(self, select: Select, out: bytes) -> Expect:
+        """The next term or clause, an alias, a closing bracket or the end, which wait for all tables that columns need."""
         clause, also = select.clause, set()
         more: list[Names] = []
         left = self.scopes.leftover(select)

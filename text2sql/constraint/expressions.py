@@ -47,6 +47,7 @@ class Expressions(Rules):
     # --- operands
 
     def expect_operand(self, select: Select, flags: int) -> Expect:
+        """A column, a function, a literal, a bracket or a sign; in an ON that is kept short a column alone."""
         known = self.scopes.columns(select) + self.scopes.qualifiers(select)
         if select.flat and select.clause == ON and self.scopes.forced(select) and any(names.quoted for names in known):
             return Expect(known, known)
@@ -72,6 +73,7 @@ class Expressions(Rules):
         return not (select.clause == ORDER and select.first is not None)
 
     def step_operand(self, select: Select, flags: int, kind: str, value: bytes) -> Place | None:
+        """On behind the operand's first lexeme; a name is looked up once what follows says whether it qualifies another."""
         if kind in (STRING, NUMBER):
             return ("operator", 0, b""), select
         if kind in (QUOTED, NAMED):
@@ -180,6 +182,7 @@ class Expressions(Rules):
     # --- operators
 
     def expect_operator(self, select: Select, flags: int, out: bytes) -> Expect:
+        """An operator, what the innermost bracket or CASE goes on with, and outside of them the end of the expression."""
         if select.flat and select.clause == ON and self.scopes.forced(select):
             following, signs = _SHORT_ON[min(select.signs, len(_SHORT_ON) - 1)]
             return Expect((following,), operators=signs).joined(self.expect_after(select, out))
@@ -208,6 +211,7 @@ class Expressions(Rules):
         return found.joined(self.expect_after(select, out)) if select.flat else found
 
     def step_operator(self, select: Select, flags: int, out: bytes, kind: str, value: bytes) -> Place | None:
+        """On to the next operand, out of a bracket, or to what follows the expression."""
         if select.clause == ON and select.flat and self.scopes.forced(select) and value in (b"=", b"and"):
             return ("operand", 0), self.scopes.changed(select, signs=select.signs + 1)
         if kind == OPERATOR and value in words.OPERATORS:

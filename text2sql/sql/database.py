@@ -7,6 +7,7 @@ read). Queries need the guards of `text2sql.sql.execute` as well.
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,15 @@ def check_file(path: str) -> None:
         connection.close()
     if found != "ok":
         raise ValueError(f"{path} is damaged ({' '.join(found.split())}): unpack or download it again")
+
+
+def sha256(path: str) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def open_memory(context: str) -> sqlite3.Connection:
