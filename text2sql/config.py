@@ -58,6 +58,7 @@ def load(cfg: DictConfig) -> Config:
         raise ValueError(f"the config has no value for {', '.join(missing)}; choose a group file or set each")
     config = OmegaConf.to_object(merged)
     assert isinstance(config, Config)
+    config.resume = {"auto": "true"}.get(config.resume.lower(), config.resume.lower())
     check(config)
     return config
 
@@ -121,6 +122,7 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
             config.hub.push_to_hub and not config.hub.hub_model_id,
             "hub=push needs hub.hub_model_id=USER/NAME to push checkpoints to",
         ),
+        (config.resume not in ("true", "false"), f"resume={config.resume} must be true (or auto) or false"),
         *_length_rules(config.prompt, trainer),
         *_eval_rules(config.eval, config.predictions),
     ]

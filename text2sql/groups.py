@@ -256,3 +256,4 @@ class Config:
     adapter: Optional[str] = None
     predictions: Optional[str] = None
     seed: int = 42
+    resume: str = "false"
