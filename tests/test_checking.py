@@ -38,7 +38,14 @@ def rows():
     return [*(shared + draw(2 + k) for k in range(5)), *(draw(length) for length in (70, 7, 2, 1)), shared, shared]
 
 
-class Hashed:
+class NoNames:
+    """A constraint for which no other way on is better."""
+
+    def instead(self, tokens, refused):
+        return None
+
+
+class Hashed(NoNames):
     """Every token rules out a third of those that may follow it; the text may end after `shortest` tokens."""
 
     def __init__(self, size, salt=0, shortest=3, share=3):
@@ -59,7 +66,15 @@ class Hashed:
         return allowed
 
 
-class Only:
+class Returning(Hashed):
+    """Goes three tokens back where one is refused that is even, to where two thirds of what was allowed is not any more."""
+
+    def instead(self, tokens, refused):
+        kept = len(tokens) - 3
+        return (kept, (kept, tokens[kept - 1] + self.size)) if kept > 0 and refused % 2 == 0 else None
+
+
+class Only(NoNames):
     """Texts of one token out of each of some sets, in turn, then EOS."""
 
     def __init__(self, size, *sets):
@@ -95,12 +110,18 @@ def scores(network, ids):
 
 def by_whole_forwards(network, row, constraint, max_new_tokens):
     """At each step the likeliest allowed token, and how often that was not the likeliest of all."""
-    state, said, refused = constraint.start(), [], 0
+    state, said, refused, mended = constraint.start(), [], 0, 0
     while len(said) < max_new_tokens:
         logits = scores(network, row + said)
         allowed = torch.as_tensor(constraint.mask(state))
         token = int(logits.masked_fill(~allowed, -torch.inf).argmax())
-        refused += token != int(logits.argmax())
+        if token != int(logits.argmax()):
+            refused += 1
+            back = constraint.instead(said, int(logits.argmax()))
+            if back is not None and back[0] > mended:
+                mended, state = back
+                said = said[:mended]
+                continue
         state = constraint.advance(state, token)
         if token == EOS:
             break
@@ -128,6 +149,17 @@ def test_a_constrained_answer_is_the_likeliest_allowed_token_at_each_step(
     constraints = [Hashed(size, i) for i in range(len(rows))]
     settings = {"constraints": constraints, "looks_every": looks_every, "max_cache_tokens": max_cache_tokens}
     assert decode(network, rows, **settings) == expected
+
+
+@pytest.mark.parametrize("looks_every", [1, 2, 3, 8, 50])
+def test_an_answer_goes_back_where_its_constraint_knows_a_better_way_on(network, rows, size, expected, looks_every):
+    constraints = [Returning(size, i) for i in range(len(rows))]
+    found = decode(network, rows, constraints=constraints, looks_every=looks_every)
+    assert found == [by_whole_forwards(network, row, one, 20)[0] for row, one in zip(rows, constraints)]
+    assert found != expected
+    sampled = {"temperatures": [1.5] * len(rows), "looks_every": looks_every, "seed": 1}
+    without = decode(network, rows, constraints=[Hashed(size, i) for i in range(len(rows))], **sampled)
+    assert decode(network, rows, constraints=constraints, **sampled) == without
 
 
 @pytest.fixture(scope="module")

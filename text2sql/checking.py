@@ -27,21 +27,28 @@ class Constraint(Protocol):
     def mask(self, state: Any) -> Any:
         """numpy bool (vocabulary,): True for each token that is allowed, of which there is at least one."""
 
+    def instead(self, tokens: Sequence[int], refused: int) -> tuple[int, Any] | None:
+        """Where there is a better way to go on than from the last of `tokens`, after which one was refused: how many of them
+        to keep, at least one, and the state there. None where there is none."""
+
 
 @dataclass(eq=False)
 class Answer:
     """One answer while it is made: `tokens` are those that its constraint has taken, `made` those that the device has.
 
-    `stale` says that the steps now running began before the row was set back: what they write is for nothing.
+    `stale` says that the steps now running began before the row was set back: what they write is for nothing. `mended` is
+    where it last went back to write another name: it does so further on only, and so an end of times.
     """
 
     index: int
     constraint: Constraint
+    sampled: bool = False
     tokens: list[int] = field(default_factory=list)
     state: Any = None
     made: int = 0
     over: bool = False
     stale: bool = False
+    mended: int = 0
 
     def __post_init__(self) -> None:
         self.state = self.constraint.start()
@@ -59,6 +66,20 @@ class Answer:
             self.over = len(self.tokens) == max_new_tokens
         return True
 
+    def go_back(self, refused: int) -> bool:
+        """After a token that is not allowed, go back to where the name began that it is of, if a real one is like it.
+
+        Whether tokens were taken back; where the name began here it is restricted to real ones without. Never in a sample,
+        which would no longer be one of the allowed tokens.
+        """
+        found = None if self.sampled else self.constraint.instead(self.tokens, refused)
+        if found is None or found[0] <= self.mended:
+            return False
+        length = len(self.tokens)
+        self.mended, self.state = found
+        del self.tokens[self.mended :]
+        return self.mended < length
+
 
 def forbidden(answers: Sequence[Answer], vocabulary: int) -> torch.Tensor:
     """(answers, vocabulary) on the CPU: True for each token that may not come next. A head can be wider than the masks."""
@@ -75,10 +96,13 @@ class AtOnce:
 
     def __init__(self, answers: Sequence[Answer], steps: Steps) -> None:
         self.answers, self.steps = answers, steps
+        self.taken_back: list[int] = []
 
     def __call__(self, scores: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
         proposed = chosen.tolist()
         refused = [slot for slot, token in enumerate(proposed[: len(self.answers)]) if not self._take(slot, token)]
+        self.taken_back = [slot for slot in refused if self.answers[slot].go_back(proposed[slot])]
+        refused = [slot for slot in refused if slot not in self.taken_back]
         if not refused:
             return chosen
         where = torch.tensor(refused, device=scores.device)
@@ -88,6 +112,15 @@ class AtOnce:
             taken = self._take(slot, token)
             assert taken, f"the mask allows token {token}, and the constraint does not"
         return chosen.index_copy(0, where, again)
+
+    def rewind(self) -> None:
+        """Let the rows that took tokens back in the last step stand there; what they said in it is for nothing."""
+        if self.taken_back:
+            answers = [self.answers[slot] for slot in self.taken_back]
+            self.steps.rewind(
+                self.taken_back, [len(one.tokens) for one in answers], [one.tokens[-1] for one in answers]
+            )
+            self.taken_back = []
 
     def _take(self, slot: int, token: int) -> bool:
         answer = self.answers[slot]
@@ -126,6 +159,7 @@ class Look:
                 if answer.over:
                     break
                 if not answer.take(token, self.eos_token_id, self.max_new_tokens):
+                    answer.go_back(token)
                     answer.made, answer.stale = len(answer.tokens), runs_on
                     refused.append(answer)
                     break

@@ -49,8 +49,9 @@ def decode(
 
     Greedy without `temperatures`; with them, a row of temperature T > 0 is a sample of softmax(scores / T), the same for the
     same `seed`, rows and bounds. A row with a constraint says at each step the likeliest token, or a sample of those tokens,
-    that it allows. `looks_every` is how many steps run between two looks at what was written; None chooses. Where it is more
-    than one, constraints are checked while the next steps run, and a row that said what it may not is set back to there.
+    that it allows; greedy, it goes back to where it began a name that is like a real one. `looks_every` is how many steps run
+    between two looks at what was written; None chooses. Where it is more than one, constraints are checked while the next
+    steps run, and a row that said what it may not is set back to there.
     """
     if not rows:
         return
@@ -75,7 +76,7 @@ def decode(
         if constraints is None:
             yield from _answers(batch, ready, hidden, every)
         else:
-            answers = [Answer(i, constraints[i]) for i in batch.rows]
+            answers = [Answer(i, constraints[i], bool(temperatures and temperatures[i])) for i in batch.rows]
             yield from (_checked_late if late else _checked_at_once)(answers, ready, hidden, every)
         del ready, hidden  # before there is a cache for the next
 
@@ -147,6 +148,7 @@ def _checked_at_once(
             answers = _dropped(answers, steps)
             check.answers = answers
         steps.advance(1, check)
+        check.rewind()
 
 
 @torch.no_grad()

@@ -172,21 +172,28 @@ class Steps:
             self.restricts_next = False
 
     def set_back(self, slots: Sequence[int], made: Sequence[int], last: Sequence[int], forbidden: torch.Tensor) -> None:
-        """Let these slots stand where they had made so many tokens, the `last` of which is given, and restrict their next.
+        """`rewind`, and restrict what these slots say next; `forbidden` (slots, vocabulary) is on the CPU."""
+        where = self.rewind(slots, made, last)
+        if self.one.device.type == "cuda":
+            forbidden = forbidden.pin_memory()
+        self.forbidden[where] = forbidden.to(self.one.device, non_blocking=True)
+        self.restricted[where] = True
+        self.restricts_next = True
 
-        `forbidden` (slots, vocabulary) is on the CPU. Whatever such a slot wrote later is written over before it is seen.
+    def rewind(self, slots: Sequence[int], made: Sequence[int], last: Sequence[int]) -> torch.Tensor:
+        """Let these slots stand where they had made so many tokens, the `last` of which is given; returns them as a tensor.
+
+        Whatever such a slot wrote later is written over before it is seen.
         """
         both = torch.tensor([slots, made, last])
         if self.one.device.type == "cuda":
-            both, forbidden = both.pin_memory(), forbidden.pin_memory()
+            both = both.pin_memory()
         where, count, token = both.to(self.one.device, non_blocking=True)
         self.made[where, 0] = count
         self.positions[where, 0] = self.begun[where, 0] + count
         self.tokens[where, 0] = token
         self.finished[where] = False
-        self.forbidden[where] = forbidden.to(self.one.device, non_blocking=True)
-        self.restricted[where] = True
-        self.restricts_next = True
+        return where
 
     def drop(self, slots: list[int]) -> None:
         """Go on with these slots alone, in this order; none is restricted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 from text2sql.constraint.clauses import Grammar
 from text2sql.constraint.grammar import Expect, Mode
 from text2sql.constraint.lexer import GAP, IN_STRING, IN_WORD, Lexer, Position
+from text2sql.constraint.nearest import meant
 from text2sql.constraint.resolve import Scopes
 from text2sql.constraint.scope import FROM, LIST, ON, Select
 from text2sql.constraint.vocabulary import Mask, Trie, Vocabulary, Words
-from text2sql.constraint.words import MAX_INVENTED, Names
+from text2sql.constraint.words import MAX_INVENTED, WORD, Names
 from text2sql.example import Schema
 
 MAX_STATES = 200_000
@@ -31,6 +33,16 @@ class State:
         self.mask: Mask | None = None
 
 
+class Spelling(State):
+    """Where one of some names has to be spelled out: `left` is what is left of each, in lower case."""
+
+    __slots__ = ("left", "state")
+
+    def __init__(self, state: State, left: frozenset[bytes]) -> None:
+        super().__init__(state.position)
+        self.state, self.left = state, left
+
+
 class Constraint:
     """What may be written for `schema`, token by token.
 
@@ -45,6 +57,8 @@ class Constraint:
         self.lexer = Lexer(self.grammar)
         self.loose = loose
         self.asked = self.computed = 0
+        tables = self.grammar.scopes.tables
+        self._real = frozenset(tables).union(*(columns.quoted for columns in tables.values()))
         self._states: dict[Position, State] = {}
         self._masks: dict[object, Mask] = {}
         self._words: dict[tuple[Names, bytes, bool], NDArray[np.int64]] = {}
@@ -67,7 +81,69 @@ class Constraint:
             after = state.steps[token_id] = self._advance(state, token_id)
             return after
 
+    def instead(self, tokens: Sequence[int], refused: int) -> tuple[int, State] | None:
+        """Where a text of `tokens` was refused a token that begins a name, or goes on with one, which is not there: how many
+        of the tokens to keep, at least one, and the state in which only the nearest real names may follow them.
+
+        None where the token is no part of a name, names something that is real elsewhere, or nothing is like it.
+        """
+        states = [self._start]
+        for token_id in tokens:
+            states.append(self.advance(states[-1], token_id) or self._ended)
+        kept = max((i for i, state in enumerate(states) if state.position.lex != IN_WORD), default=0)
+        texts = [self.vocabulary.texts[token_id] or b"" for token_id in (*tokens[kept:], refused)]
+        begun = self._begun(states[kept].position, b"".join(texts))
+        if not kept or begun is None:
+            return None
+        start, word, expect = begun
+        names = meant(word, {name for some in expect.words for name in some.bare if name in self._real})
+        before = b"".join(texts)[:start]
+        state = self._spelling(states[kept], frozenset(before + name for name in names))
+        return (kept, state) if isinstance(state, Spelling) else None
+
+    def _begun(self, position: Position, text: bytes) -> tuple[int, bytes, Expect] | None:
+        """The word in which `text` is refused: where it starts, all of it in lower case, and what could stand there."""
+        start, here = 0, position
+        for at, byte in enumerate(text):
+            there = self.lexer.after(here, byte)
+            if there is None:
+                done = here if here.lex == IN_WORD else self.lexer.complete(here)
+                start = start if here.lex == IN_WORD else at
+                found = WORD.match(text, start)
+                if done is None or not found or found[0].lower() in self._real:
+                    return None
+                return start, found[0].lower(), self.grammar.expect(done.mode, done.select)
+            if there.lex == IN_WORD and here.lex != IN_WORD:
+                start = at
+            here = there
+        return None
+
+    def _spelling(self, state: State, left: frozenset[bytes]) -> State:
+        """`state` where only what is left of some names may follow; itself where one is complete or none can be spelled."""
+        if not left or b"" in left:
+            return state
+        found = Spelling(state, left)
+        found.mask = mask = np.zeros(self.vocabulary.size, dtype=bool)
+        for name in left:
+            node = self.vocabulary.trie
+            for byte in name:
+                if byte not in node.children:
+                    break
+                node = node.children[byte]
+                mask[node.ids] = True
+        mask &= self.mask(state)
+        mask.flags.writeable = False
+        return found if mask.any() else state
+
+    def _spell(self, state: Spelling, token_id: int) -> State | None:
+        after = self.advance(state.state, token_id)
+        text = self.vocabulary.texts[token_id] if 0 <= token_id < self.vocabulary.size else None
+        left = frozenset(name[len(text) :] for name in state.left if text and name.startswith(text))
+        return self._spelling(after, left) if after and left else None
+
     def _advance(self, state: State, token_id: int) -> State | None:
+        if isinstance(state, Spelling):
+            return self._spell(state, token_id)
         if token_id == self.vocabulary.eos_token_id:
             return self._ended if self.may_end(state) else None
         text = self.vocabulary.texts[token_id] if 0 <= token_id < self.vocabulary.size else None
