@@ -31,7 +31,12 @@ STYLES = ("question_only", "names", "ddl", "ddl_fk", "ddl_values", "ddl_rows", "
 HEADLINE = ("question_only", "ddl", "qualified")
 SEEDS = (1, 2, 3)
 PATHS = "data.path=${by_phase:data/gretel,data/spider}"
-CHOICES = ("eval.votes=1,8 eval.constrained=false,true eval.repair=false,true").split()
+CHOICES = {
+    "choices": ("eval.constrained=false,true",),
+    "everything": ("eval.votes=8", "eval.constrained=true", "eval.repair=true"),
+}
+ALL_CHOICES = ("eval.votes=1,8", "eval.constrained=false,true", "eval.repair=false,true")
+"""What is tried on top of the best model: of the first seed in all combinations, of the others these."""
 KEPT = (
     "id", "db_id", "question", "gold", "prediction", "verdict", "reason", "correct", "strict", "official", "hardness",
     "exact_match", "diagnosis", "hallucinated_tables", "hallucinated_columns", "before_votes", "before_repair", "shortened",
@@ -63,18 +68,18 @@ def jobs(out: Path, extra: Sequence[str] = ()) -> list[Job]:
         command = ("train.py", "-m", f"experiment={experiment}", *overrides, *extra, f"hydra.sweep.dir={out / name}")
         return Job(name, command, num_runs)
 
-    def chosen(seed: int) -> Job:
-        name, adapter = f"choices-{seed}", out / f"best-{seed}" / "1" / "adapter"
+    def chosen(seed: int, what: str, choices: Sequence[str], num_runs: int) -> Job:
+        name, adapter = f"{what}-{seed}", out / f"best-{seed}" / "1" / "adapter"
         command = (
             "evaluate.py",
             "-m",
             f"adapter={adapter}",
             "data.path=data/spider",
-            *CHOICES,
+            *choices,
             *extra,
             f"hydra.sweep.dir={out / name}",
         )
-        return Job(name, command, 8, needs=f"best-{seed}")
+        return Job(name, command, num_runs, needs=f"best-{seed}")
 
     def style(name: str, seed: int) -> Job:
         return trained(f"{name}-{seed}", "schema_study", f"prompt={name}", f"seed={seed}", PATHS)
@@ -83,14 +88,13 @@ def jobs(out: Path, extra: Sequence[str] = ()) -> list[Job]:
         paths = ("data.path=data/spider", "data.gretel_path=data/gretel")
         return trained(f"only-{data}-{seed}", "schema_study_arms", f"data={data}", f"seed={seed}", *paths, num_runs=1)
 
-    first = [trained("best-1", "schema_study_best", "seed=1", PATHS), *(style(name, 1) for name in STYLES), chosen(1)]
+    first = [trained("best-1", "schema_study_best", "seed=1", PATHS), *(style(name, 1) for name in STYLES)]
+    first.append(chosen(1, "choices", ALL_CHOICES, 8))
     arms = [arm(data, seed) for seed in SEEDS for data in ("spider", "mixed")]
     more = [style(name, seed) for seed in SEEDS[1:] for name in HEADLINE]
-    best = [
-        job
-        for seed in SEEDS[1:]
-        for job in (trained(f"best-{seed}", "schema_study_best", f"seed={seed}", PATHS), chosen(seed))
-    ]
+    best = [trained(f"best-{seed}", "schema_study_best", f"seed={seed}", PATHS) for seed in SEEDS[1:]]
+    best += [chosen(seed, "choices", CHOICES["choices"], 2) for seed in SEEDS[1:]]
+    best += [chosen(seed, "everything", CHOICES["everything"], 1) for seed in SEEDS[1:]]
     return [*first, *arms[:2], *more, *best, *arms[2:]]
 
 
@@ -177,7 +181,7 @@ def evaluations(out: Path) -> dict[str, list[Evaluation]]:
     found: dict[str, list[Evaluation]] = {}
     for path in sorted(out.glob("*/*/**/predictions.jsonl")):
         name, seed = path.relative_to(out).parts[0].rsplit("-", 1)
-        if name == "choices":
+        if name in CHOICES:
             overrides = (path.parent / ".hydra" / "overrides.yaml").read_text()
             name = " + ".join(["best", *(setting for setting, text in WHAT.items() if text in overrides)])
         elif path.parent.name != "evaluation" or (name == "best" and (out / f"choices-{seed}").exists()):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from text2sql.steps import Steps
@@ -83,12 +84,12 @@ class Answer:
 
 def forbidden(answers: Sequence[Answer], vocabulary: int) -> torch.Tensor:
     """(answers, vocabulary) on the CPU: True for each token that may not come next. A head can be wider than the masks."""
-    found = torch.ones((len(answers), vocabulary), dtype=torch.bool)
+    found = np.ones((len(answers), vocabulary), dtype=bool)  # numpy's: torch would wake all of its threads for it
     for row, answer in zip(found, answers):
         allowed = answer.constraint.mask(answer.state)[:vocabulary]
         assert allowed.any(), f"nothing is allowed after {answer.tokens}"
-        row[: len(allowed)] = torch.from_numpy(~allowed)
-    return found
+        np.logical_not(allowed, out=row[: len(allowed)])
+    return torch.from_numpy(found)
 
 
 class AtOnce:

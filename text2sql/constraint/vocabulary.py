@@ -7,6 +7,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -23,23 +24,29 @@ QUOTES = (b"'", b'"', b"`", b"]")
 
 
 class Trie:
-    """Token ids by the bytes of their texts."""
+    """Token ids by the bytes of their texts; what is never walked is never built."""
 
-    __slots__ = ("children", "ids")
+    __slots__ = ("_children", "_depth", "_texts", "ids")
 
-    def __init__(self) -> None:
-        self.ids: list[int] = []
-        self.children: dict[int, Trie] = {}
+    def __init__(self, texts: list[tuple[bytes, int]], depth: int = 0) -> None:
+        """`texts` are sorted, and alike in their first `depth` bytes."""
+        ended = next((i for i, (text, _) in enumerate(texts) if len(text) > depth), len(texts))
+        self.ids = [token_id for _, token_id in texts[:ended]]
+        self._texts, self._depth = texts[ended:], depth
+        self._children: dict[int, Trie] | None = None
 
     @classmethod
     def of(cls, texts: Iterable[tuple[int, bytes]]) -> Trie:
-        root = cls()
-        for token_id, text in texts:
-            node = root
-            for byte in text:
-                node = node.children.setdefault(byte, Trie())
-            node.ids.append(token_id)
-        return root
+        return cls(sorted((text, token_id) for token_id, text in texts))
+
+    @property
+    def children(self) -> dict[int, Trie]:
+        """What follows, by the next byte."""
+        if self._children is None:
+            groups = groupby(self._texts, key=lambda one: one[0][self._depth])
+            self._children = {byte: Trie(list(group), self._depth + 1) for byte, group in groups}
+            self._texts = []
+        return self._children
 
 
 class Vocabulary:
@@ -129,16 +136,22 @@ def _is_byte_level(tokenizer: Any) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _bytes_of_characters() -> dict[str, int]:
-    """The alphabet of byte-level BPE: printable bytes stand for themselves, the others for characters from U+0100 on."""
+def _bytes_of_characters() -> dict[int, int]:
+    """The alphabet of byte-level BPE: printable bytes stand for themselves, the others for characters from U+0100 on.
+
+    As str.translate takes it; characters that stand for no byte become one that latin-1 cannot encode.
+    """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+    barred = dict.fromkeys(others, 0xFFFF)
+    return barred | {byte: byte for byte in printable} | {256 + n: byte for n, byte in enumerate(others)}
 
 
 def _byte_level(token: str) -> bytes | None:
-    alphabet = _bytes_of_characters()
-    return bytes(alphabet[character] for character in token) if all(c in alphabet for c in token) else None
+    try:
+        return token.translate(_bytes_of_characters()).encode("latin-1")
+    except UnicodeEncodeError:
+        return None
 
 
 def _sentencepiece(token: str) -> bytes | None:
