@@ -71,7 +71,7 @@ def test_what_is_written_at_random_names_nothing_that_is_not_there(seed, loose):
     "sql",
     [
         "SELECT T1.name FROM singer AS T1 JOIN concert AS T2 ON T1.id = T2.singer_id WHERE T2.\"order\" = \"USA\";",
-        "select count(*) n, max(id) from singer group by name having n > 1 order by n desc limit 3",
+        "select count(*) AS n, max(id) from singer group by name having n > 1 order by n desc limit 3",
         "SELECT name FROM singer WHERE id NOT IN (SELECT T1.singer_id FROM concert AS T1 WHERE T1.id > singer.id)",
         "WITH c(a) AS (SELECT id FROM singer) SELECT a, c.* FROM c JOIN singer USING (id)".replace(" USING (id)", ""),
         "WITH RECURSIVE r AS (SELECT 1 AS k UNION ALL SELECT k + 1 FROM r WHERE k < 5) SELECT k FROM r",
@@ -124,6 +124,13 @@ def test_an_explanation_says_where_and_what_could_stand_there():
 def test_loose_lets_a_later_subquery_name_a_column():
     sql = "SELECT avg(k) FROM (SELECT count(*) AS k FROM singer)"
     assert accepts(sql, SINGERS, loose=True) and not accepts(sql, SINGERS)
+
+
+@pytest.mark.parametrize("alias", ["n", "fromage", "' FROM '", '"n"'])
+def test_an_alias_of_a_column_without_as_is_loose(alias):
+    sql = f"SELECT count(*) {alias} FROM singer"
+    assert accepts(sql, SINGERS, loose=True) and not accepts(sql, SINGERS)
+    assert accepts(sql.replace("(*)", "(*) AS"), SINGERS)
 
 
 @pytest.fixture(scope="module")

@@ -152,6 +152,9 @@ class Grammar(Expressions):
         clause, also = select.clause, set()
         more: list[Names] = []
         left = self.scopes.leftover(select)
+        plain = (
+            clause == LIST and self.scopes.loose
+        )  # else an alias has its AS: what was barred would end up in one without
         if clause in (LIST, GROUP, ORDER):
             also.add(b",")
         if clause == LIMIT:
@@ -177,8 +180,8 @@ class Grammar(Expressions):
             also.add(b";")
         return Expect(
             tuple(more),
-            new=NEW_PLAIN if clause == LIST else 0,
-            string=clause == LIST,
+            new=NEW_PLAIN if plain else 0,
+            string=plain,
             operators=frozenset(also),
             may_end=ends and select.back is None,
         )

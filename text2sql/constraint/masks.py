@@ -48,7 +48,8 @@ class Constraint:
 
     Every identifier names something, by SQLite's rules of scope, once the text ends; aliases may be made up. Unless
     `loose`, a column is not written before a table of the schema or a CTE has it: what only a later subquery in FROM names
-    must be written after it; an alias before its FROM looks like T1, a or s2; and ON names no table to its right.
+    must be written after it; an alias before its FROM looks like T1, a or s2; that of a column
+    has its AS; and ON names no table to its right.
     """
 
     def __init__(self, schema: Schema, vocabulary: Vocabulary, *, loose: bool = False) -> None:
