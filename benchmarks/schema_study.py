@@ -189,7 +189,14 @@ def evaluations(out: Path) -> dict[str, list[Evaluation]]:
         metrics = json.loads((path.parent / "metrics.json").read_text())
         rows = {row["id"]: row for row in map(json.loads, path.open())}
         found.setdefault(name, []).append(Evaluation(seed, metrics, rows))
-    return found
+    order = [*STYLES, "only-spider", "only-mixed"]
+    return dict(sorted(found.items(), key=lambda one: order.index(one[0]) if one[0] in order else len(order)))
+
+
+def interval(runs: Sequence[Evaluation]) -> tuple[float, float] | None:
+    """The 95 % interval of execution accuracy, by a bootstrap over databases."""
+    rows = [row for one in runs for row in one.rows.values()]
+    return clustered_interval([float(r["correct"]) for r in rows], [r["db_id"] for r in rows], resamples=2000, seed=0)
 
 
 def report(options: argparse.Namespace) -> None:
@@ -215,15 +222,12 @@ def table(found: dict[str, list[Evaluation]]) -> str:
     ]
     lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, runs in found.items():
-        rows = [row for one in runs for row in one.rows.values()]
-        interval = clustered_interval(
-            [float(r["correct"]) for r in rows], [r["db_id"] for r in rows], resamples=2000, seed=0
-        )
+        ends = interval(runs)
         spread = [100 * one.metrics["eval/execution_accuracy"] for one in runs]
         shown = f"{sum(spread) / len(spread):.1f}" + (
             f" ({', '.join(f'{x:.1f}' for x in spread)})" if len(spread) > 1 else ""
         )
-        low_high = f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else "-"
+        low_high = f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}" if ends else "-"
         levels = " / ".join(
             _percent(runs, f"eval/{level}/execution_accuracy", 0) for level in ("easy", "medium", "hard", "extra")
         )
@@ -250,10 +254,10 @@ def differences(found: dict[str, list[Evaluation]], baseline: str, others: Seque
         ]
         if pairs:
             values, clusters = zip(*sorted(pairs, key=lambda pair: pair[1]))
-            interval = clustered_interval(values, clusters, resamples=2000, seed=0)
-            assert interval is not None
+            ends = clustered_interval(values, clusters, resamples=2000, seed=0)
+            assert ends is not None
             mean = 100 * sum(values) / len(values)
-            lines.append(f"{name}: {mean:+.1f} points ({100 * interval[0]:+.1f} to {100 * interval[1]:+.1f})")
+            lines.append(f"{name}: {mean:+.1f} points ({100 * ends[0]:+.1f} to {100 * ends[1]:+.1f})")
     return "\n".join(lines)
 
 
@@ -296,21 +300,19 @@ def plot(found: dict[str, list[Evaluation]], folder: Path) -> None:
             what = "table" if "table" in key else "column"
             axes.barh(names, values, left=left, color=colour, label=what if len(keys) > 1 else None)
             left = [a + b for a, b in zip(left, values)]
+        beyond = left
         if len(keys) == 1:
-            low = [
-                v - 100 * sum(o.metrics[f"{keys[0]}_low"] for o in found[n]) / len(found[n])
-                for n, v in zip(names, left)
-            ]
-            high = [
-                100 * sum(o.metrics[f"{keys[0]}_high"] for o in found[n]) / len(found[n]) - v
-                for n, v in zip(names, left)
-            ]
-            axes.errorbar(left, names, xerr=[low, high], fmt="none", ecolor="#222222", capsize=3)
+            ends = [interval(found[name]) for name in names]
+            low, high = ([100 * one[side] if one else v for one, v in zip(ends, left)] for side in (0, 1))
+            errors = [[v - x for v, x in zip(left, low)], [x - v for v, x in zip(left, high)]]
+            axes.errorbar(left, names, xerr=errors, fmt="none", ecolor="#222222", capsize=3)
+            beyond = high
         else:
             axes.legend()
-        for name, value in zip(names, left):
-            axes.annotate(f"{value:.1f}", (value, name), xytext=(14, -4), textcoords="offset points", fontsize=8)
-        axes.set_xlim(0, max(left) * 1.12 + 1)
+        for name, value, x in zip(names, left, beyond):
+            axes.annotate(f"{value:.1f}", (x, name), xytext=(8, -3), textcoords="offset points", fontsize=8)
+        axes.set_xlim(0, max(beyond) * 1.12 + 1)
+        axes.set_ylim(-0.7, len(names) - 0.3)
         axes.set_xlabel(label)
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(folder / file, dpi=120)
