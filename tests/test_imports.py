@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "text2sql"
+PLUGIN = ROOT / "hydra_plugins" / "text2sql_optuna_sweeper"
 
 # A module may import only what is named in its row, and of ours only rows above its own. A folder is one row.
 # The last column is imported inside functions only, once it is known to be needed.
@@ -39,6 +40,8 @@ evaluation  | example sql predictions scorer                 |                  
 report      | sql runs                                       |                                      | matplotlib
 comparison  | example runs                                   |                                      | numpy scipy omegaconf
 sweeps      | evaluation report                              |                                      | hydra matplotlib yaml
+multirun    |                                                | hydra                                | sweeps
+studies     | config multirun sweeps                         | hydra omegaconf                      | optuna numpy
 geometry    | tiny config                                    |                                      | transformers
 machines    | config                                         |                                      | torch psutil
 speed       | config geometry machines                       |                                      |

@@ -19,12 +19,13 @@ from transformers import set_seed
 
 from text2sql import config as configuration
 from text2sql import data, fitting, geometry, hub, machines, model, prompts, ranks, report, runs, sharding
-from text2sql.callbacks import HistoryCallback, SQLSampleCallback
+from text2sql.callbacks import HistoryCallback, PruningCallback, SQLSampleCallback
 from text2sql.config import Config, Device
 from text2sql.example import Example
 from text2sql.machines import GIB
 from text2sql.memory import Memory
 from text2sql.passes import Row
+from text2sql.studies import pruning
 from text2sql.tracking import Tracker
 from text2sql.trainer import TokenBudgetTrainer, sft_config
 
@@ -66,10 +67,12 @@ def train(config: Config, folder: str) -> float:
         raise
     metrics["train/seconds"] = round(time.monotonic() - started, 1)
     runs.write_json(run / "metrics.json", metrics)
-    runs.finish(run, "finished", **about, adapter_sha256=runs.adapter_sha256(run / "adapter"))
+    status = "pruned" if about["reason"] else "finished"
+    runs.finish(run, status, **about, adapter_sha256=runs.adapter_sha256(run / "adapter"))
     report.plot_losses(run)
     page, seconds = report.write_page(run), metrics["train/seconds"]
-    log.info("phase %d done in %.0f s: %s; adapter %s", config.phase.number, seconds, page, run / "adapter")
+    made = "no adapter" if about["reason"] else f"adapter {run / 'adapter'}"
+    log.info("phase %d %s in %.0f s: %s; %s", config.phase.number, status, seconds, page, made)
     return metrics["validation/loss"]
 
 
@@ -113,14 +116,15 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
         )
         before = trainer.step.mean_loss(remembered) if remembered else None
         result = trainer.train()
+        pruned = _pruned(trainer)
         if not any(
             entry["step"] == trainer.state.global_step and "eval_loss" in entry for entry in trainer.state.log_history
         ):
             trainer.evaluate()
-        after = trainer.step.mean_loss(remembered) if remembered else None
-        if ranks.is_main():
+        after = trainer.step.mean_loss(remembered) if remembered and not pruned else None
+        if ranks.is_main() and not pruned:
             model.save_adapter(adapted, tokenizer, configuration.to_yaml(config), config.model.hub_id, run / "adapter")
-        if config.hub.push_to_hub and ranks.is_main():
+        if config.hub.push_to_hub and ranks.is_main() and not pruned:
             upload_folder(
                 repo_id=str(trainer.hub_model_id), folder_path=run / "adapter", commit_message="End of training"
             )
@@ -129,6 +133,7 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
         raise
     tracker.finish()
     about = {
+        "reason": pruned,
         "parent": str(parent) if parent else None,
         "parent_lora_b_norm": b_norm,
         "parent_sha256": runs.adapter_sha256(parent) if parent else None,
@@ -143,6 +148,12 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
     if before is not None and after is not None:
         metrics |= {"forgetting/loss_before": before, "forgetting/loss_after": after}
     return metrics, about
+
+
+def _pruned(trainer: TokenBudgetTrainer) -> str:
+    """Why the study of which this run is a job has ended it; "" where it has not."""
+    reasons = [one.reason for one in trainer.callback_handler.callbacks if isinstance(one, PruningCallback)]
+    return "".join(reasons)
 
 
 def _metrics(trainer: TokenBudgetTrainer, train_set: Tokens, validation_set: Tokens, result: Any) -> dict[str, float]:
@@ -332,6 +343,7 @@ def build_trainer(
         if live:
             log.info("no live samples: one process alone cannot generate with a sharded model")
         live = []
+    samples = SQLSampleCallback(config, tokenizer, live, run / "samples.jsonl", tracker, precision)
     values = model.adapter_in_float32(adapted)
     trainer = TokenBudgetTrainer(
         config,
@@ -343,7 +355,8 @@ def build_trainer(
         processing_class=tokenizer,
         callbacks=[
             HistoryCallback(run / "history.jsonl", tracker),
-            SQLSampleCallback(config, tokenizer, live, run / "samples.jsonl", tracker, precision),
+            samples,
+            PruningCallback(pruning.of_this_job() if ranks.is_main() else None, samples),
         ],
     )
     model.restore_adapter(trainer.model, values)
