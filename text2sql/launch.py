@@ -38,7 +38,7 @@ def run(config: Config, folder: str) -> float:
     if config.eval.after_phase == config.phase.number and ranks.is_main() and not _pruned(run):
         from text2sql import scoring
 
-        scoring.score(replace(config, adapter=str(run / "adapter")), str(run / "evaluation"))
+        scoring.score(replace(config, adapter=str(run / "adapter"), merge_adapter=None), str(run / "evaluation"))
         parts = [json.loads((part / "metrics.json").read_text()) for part in (run, run / "evaluation")]
         runs.write_json(run / "metrics.json", parts[0] | parts[1])
     return loss

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,21 @@ from huggingface_hub import upload_folder
 from transformers import set_seed
 
 from text2sql import config as configuration
-from text2sql import data, fitting, geometry, hub, machines, model, prompts, ranks, report, runs, sharding
+from text2sql import (
+    data,
+    fitting,
+    geometry,
+    hub,
+    lineage,
+    machines,
+    merging,
+    model,
+    prompts,
+    ranks,
+    report,
+    runs,
+    sharding,
+)
 from text2sql.callbacks import HistoryCallback, PruningCallback, SQLSampleCallback
 from text2sql.config import Config, Device
 from text2sql.example import Example
@@ -55,7 +68,7 @@ def train(config: Config, folder: str) -> float:
         kind="train",
         phase=config.phase.number,
         seed=config.seed,
-        fingerprint=fingerprint(config),
+        fingerprint=lineage.fingerprint(config),
         processes=ranks.world_size(),
         gpu=torch.cuda.get_device_name() if config.hardware.device is Device.cuda else None,
     )
@@ -76,29 +89,18 @@ def train(config: Config, folder: str) -> float:
     return metrics["validation/loss"]
 
 
-def fingerprint(config: Config) -> dict[str, Any]:
-    """What two runs must share for the second to continue the first one's adapter."""
-    groups = {"quant": asdict(config.quant), "lora": asdict(config.lora), "prompt": asdict(config.prompt)}
-    flat = {f"{group}.{key}": _plain(value) for group, settings in groups.items() for key, value in settings.items()}
-    return {"model": config.model.hub_id, "model.system_role": config.model.system_role, **flat}
-
-
-def _plain(value: Any) -> Any:
-    """A setting as run.json holds it."""
-    return value.name if isinstance(value, Enum) else value
-
-
 def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]:
-    parent = _parent(config, run)
+    parent, merged = _parent(config, run), lineage.to_merge(config, run)
     loaded = data.load(config.data, "train", seed=config.seed)
     held_out = data.load(config.data, "validation", seed=config.seed)
     tokenizer = model.load_tokenizer(config.model)
     train_set = Tokens.of(loaded.examples, tokenizer, config)
     validation_set = Tokens.of(held_out.examples, tokenizer, config)
-    remembered = _of_parent(parent, config, tokenizer)
+    remembered = _of_parent(parent or merged, config, tokenizer)
     config, needed = _before_weights(config, [len(row) for row in train_set.rows])
     set_seed(config.seed)  # the adapter's initial weights follow from it
     base = model.load_base(config)
+    base, rounded_away = lineage.merge(base, merged)
     adapted = model.load_adapter(base, parent, trainable=True) if parent else model.new_adapter(base, config.lora)
     tracker = _tracker(config, run)
     try:
@@ -111,7 +113,7 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
         log.info(
             "%d trainable parameters, adapter from %s (|LoRA-B| = %.4g)",
             model.count_trainable(adapted),
-            parent or "scratch",
+            parent or (f"scratch, on weights with {merged} merged into them" if merged else "scratch"),
             b_norm,
         )
         before = trainer.step.mean_loss(remembered) if remembered else None
@@ -124,6 +126,8 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
         after = trainer.step.mean_loss(remembered) if remembered and not pruned else None
         if ranks.is_main() and not pruned:
             model.save_adapter(adapted, tokenizer, configuration.to_yaml(config), config.model.hub_id, run / "adapter")
+            if below := merged or lineage.below(parent):
+                merging.keep(below, run / "adapter")
         if config.hub.push_to_hub and ranks.is_main() and not pruned:
             upload_folder(
                 repo_id=str(trainer.hub_model_id), folder_path=run / "adapter", commit_message="End of training"
@@ -136,6 +140,9 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
         "reason": pruned,
         "parent": str(parent) if parent else None,
         "parent_lora_b_norm": b_norm,
+        "merged_parent": str(merged) if merged else None,
+        "merged_rounded_away": rounded_away,
+        "fingerprint": {**lineage.fingerprint(config), "merged": lineage.merged_sha256(parent, merged)},
         "parent_sha256": runs.adapter_sha256(parent) if parent else None,
         "data": {"name": config.data.name, "path": config.data.path, "sha256": loaded.report.sha256},
         "data_summary": loaded.report.summary(),
@@ -247,7 +254,7 @@ def _parent(config: Config, run: Path) -> Path | None:
     if config.adapter is None:
         return None
     if config.adapter == "auto":
-        folder = runs.find_parent(run, fingerprint(config), config.phase.number - 1, config.seed, Path.cwd())
+        folder = lineage.newest(config, run)
         log.info("adapter=auto continues %s", folder)
     else:
         folder = hub.fetch_adapter(config.adapter)

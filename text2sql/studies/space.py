@@ -8,13 +8,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 UNSEARCHABLE = ("phase", "resume")
 """Keys of which a study can have one value only: its jobs are to be comparable, and each is a whole."""
@@ -25,7 +22,7 @@ TAGS = {"log"}
 class Space:
     """What is searched, by key, and the overrides that all jobs have. A choice is a text, as Hydra writes it."""
 
-    distributions: dict[str, BaseDistribution]
+    distributions: dict[str, Any]
     fixed: list[str]
 
     def overrides(self, params: Mapping[str, Any]) -> list[str]:
@@ -78,7 +75,7 @@ def parse(params: Mapping[str, Any], typed: Sequence[str], config_loader: Any = 
     return Space(distributions, fixed)
 
 
-def _distribution(key: str, override: Override) -> BaseDistribution:
+def _distribution(key: str, override: Override) -> Any:
     from optuna.distributions import CategoricalDistribution
 
     if key in UNSEARCHABLE:
@@ -98,7 +95,7 @@ def _distribution(key: str, override: Override) -> BaseDistribution:
     return CategoricalDistribution(sorted(choices) if sweep.shuffle else choices)
 
 
-def _interval(key: str, sweep: IntervalSweep, log: bool) -> BaseDistribution:
+def _interval(key: str, sweep: IntervalSweep, log: bool) -> Any:
     from optuna.distributions import FloatDistribution, IntDistribution
 
     low, high = sweep.start, sweep.end
@@ -111,7 +108,7 @@ def _interval(key: str, sweep: IntervalSweep, log: bool) -> BaseDistribution:
     return FloatDistribution(float(low), float(high), log=log)
 
 
-def _range(key: str, sweep: RangeSweep, log: bool) -> BaseDistribution:
+def _range(key: str, sweep: RangeSweep, log: bool) -> Any:
     from optuna.distributions import FloatDistribution, IntDistribution
 
     values = list(sweep.range())

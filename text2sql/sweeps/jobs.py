@@ -37,6 +37,7 @@ class Job:
     label: str = ""
     phase: str = ""
     parent: str = ""
+    merged_parent: str = ""
     typed: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
 
@@ -111,6 +112,7 @@ def _job(folder: Path, name: str, leave_out: Collection[str]) -> Job:
         "metrics": metrics,
         "label": overrides.one_line(str(stamp.get("label") or "")),
         "parent": str(stamp.get("parent") or ""),
+        "merged_parent": str(stamp.get("merged_parent") or ""),
         "phase": overrides.one_line(str(stamp.get("phase") or "")) if kind == "train" else "",
     }
     if not (folder / "run.json").exists():

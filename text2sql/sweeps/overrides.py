@@ -138,9 +138,7 @@ def swept(jobs: Sequence[tuple[Path, Sequence[str]]]) -> tuple[list[str], list[d
     """The keys that differ between jobs (folder, overrides), as first typed, and each job's values; numbers by their size."""
     said = [dict(map(parse, overrides)) for _, overrides in jobs]
     keys = [
-        key
-        for key in dict.fromkeys(key for one in said for key in one)
-        if key != "resume" and not key.startswith(("hydra.", "hydra/"))  # how a job was run is nothing that was swept
+        key for key in dict.fromkeys(key for one in said for key in one) if not key.startswith(("hydra.", "hydra/"))
     ]
     values = [_with_composed(folder, one, keys) for (folder, _), one in zip(jobs, said)]
     differing = _differing(keys, values, {group for folder, _ in jobs for group in _choices(folder)})
