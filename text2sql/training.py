@@ -84,8 +84,8 @@ def train(config: Config, folder: str) -> float:
     runs.finish(run, status, **about, adapter_sha256=runs.adapter_sha256(run / "adapter"))
     report.plot_losses(run)
     page, seconds = report.write_page(run), metrics["train/seconds"]
-    made = "no adapter" if about["reason"] else f"adapter {run / 'adapter'}"
-    log.info("phase %d %s in %.0f s: %s; %s", config.phase.number, status, seconds, page, made)
+    ended, made = ("pruned", "no adapter") if about["reason"] else ("done", f"adapter {run / 'adapter'}")
+    log.info("phase %d %s in %.0f s: %s; %s", config.phase.number, ended, seconds, page, made)
     return metrics["validation/loss"]
 
 
