@@ -24,6 +24,7 @@ CONF = ROOT / "conf"
 PRIMARIES = ("train", "evaluate")
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
 CHOICES = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in GROUPS}
+ARMS = sorted(path.stem for path in (CONF / "experiment/arm").glob("*.yaml"))
 # What a choice cannot do without.
 NEEDS = {("hub", "push"): ["hub.hub_model_id=someone/adapter"]}
 
@@ -189,10 +190,43 @@ def test_every_job_of_a_sweep_composes_to_a_config_that_passes(sweep):
     params = composed("train", f"sweep={sweep}", with_hydra=True).hydra.sweeper.params
     assert params
     for override in OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()]):
-        jobs = list(override.sweep_string_iterator())
+        interval = override.value()
+        jobs = (
+            list(override.sweep_string_iterator()) if override.is_discrete_sweep() else [interval.start, interval.end]
+        )
         assert len(jobs) > 1
         for job in jobs:
             loaded("train", f"{override.key_or_group}={job}")
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_of_the_curriculum_costs_the_same_tokens_up_to_its_end(arm):
+    settings = loaded("train", "experiment=curriculum_arms", f"experiment/arm={arm}", "phase.tokens=[3,4]")
+    before = {"phase_2": 3, "merged": 3}.get(arm, 0)  # those of phase_1, whose adapter it has
+    assert before + settings.trainer.num_tokens == {"phase_1": 3}.get(arm, 7)
+
+
+def test_the_arms_of_the_curriculum_differ_from_it_in_what_they_control_alone():
+    number, data, adapter, merged = ("phase.number", "data.name", "adapter", "merge_adapter")
+    expected = {
+        "phase_1": (1, "gretel", None, None),
+        "phase_2": (2, "spider", "auto", None),
+        "merged": (2, "spider", None, "auto"),
+        "phase_2_only": (0, "spider", None, None),
+        "mixed": (0, "mixed", None, None),
+    }
+    arms = {arm: loaded("train", "experiment=curriculum_arms", f"experiment/arm={arm}") for arm in ARMS}
+    assert {
+        arm: tuple(at(one, key) for key in (number, data, adapter, merged)) for arm, one in arms.items()
+    } == expected
+    for group in ("model", "quant", "lora", "prompt", "hardware"):
+        assert len({repr(getattr(one, group)) for one in arms.values()}) == 1
+    assert len({one.trainer.learning_rate for one in arms.values()}) == 1
+
+
+def test_the_arms_of_the_curriculum_are_all_swept():
+    params = composed("train", "experiment=curriculum_arms", with_hydra=True).hydra.sweeper.params
+    assert sorted(params["experiment/arm"].split(",")) == ARMS
 
 
 @pytest.mark.parametrize("hardware", CHOICES["hardware"])

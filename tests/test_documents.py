@@ -78,7 +78,9 @@ def first_job(source, name, overrides, multirun):
         if (override.is_sweep_override() or override.key_or_group == "sweep") and not multirun:
             raise ValueError(f"{override.input_line} is a sweep and needs -m")
         if override.is_sweep_override():
-            first.append(f"{override.key_or_group}={next(iter(override.sweep_string_iterator()))}")
+            discrete = override.is_discrete_sweep()
+            value = next(iter(override.sweep_string_iterator())) if discrete else override.value().start
+            first.append(f"{override.key_or_group}={value}")
         else:
             first.append(override.input_line)
     with initialize_config_dir(version_base="1.3", config_dir=str(source)):

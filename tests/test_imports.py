@@ -39,12 +39,16 @@ evaluation  | example sql predictions scorer                 |                  
 report      | sql runs                                       |                                      | matplotlib
 comparison  | example runs                                   |                                      | numpy scipy omegaconf
 sweeps      | evaluation report                              |                                      | hydra matplotlib yaml
+multirun    |                                                | hydra                                | sweeps
+studies     | config multirun sweeps                         | hydra omegaconf                      | optuna numpy
 geometry    | tiny config                                    |                                      | transformers
 machines    | config                                         |                                      | torch psutil
 speed       | config geometry machines                       |                                      |
 memory      | config geometry machines speed                 |                                      |
 fitting     | config geometry machines memory                |                                      |
-model       | config ranks machines tiny smollm2             | torch bitsandbytes peft transformers huggingface_hub |
+merging     |                                                | torch peft                           |
+model       | config ranks machines merging tiny smollm2     | torch bitsandbytes peft transformers huggingface_hub |
+lineage     | config hub runs merging model                  |                                      |
 doctor      | config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
 reproduction | runs config commandline data evaluation       | hydra omegaconf yaml                 | torch model
 cli         | runs evaluation comparison sweeps              |                                      | hydra omegaconf commandline doctor reproduction
@@ -64,11 +68,11 @@ checking    | steps                                          | torch            
 decoding    | speed prefixes prefill steps checking          | torch                                |
 generation  | fast_path decoding checking                    | torch bitsandbytes                   | constraint
 vllm_engine | config model                                   |                                      | vllm
-callbacks   | example runs tracking config prompts scorer sql generation | transformers             |
-training    | example runs tracking hub config ranks prompts data report geometry machines memory fitting model passes sharding trainer callbacks | torch transformers huggingface_hub |
+callbacks   | example runs ranks tracking config prompts scorer sql generation studies | torch transformers |
+training    | example runs tracking hub config ranks prompts data report studies geometry machines memory fitting lineage merging model passes sharding trainer callbacks | torch transformers huggingface_hub |
 voting      | example scorer                                 |                                      |
 repair      | example sql config prompts scorer              |                                      |
-answering   | example hub config prompts model fast_path checking generation vllm_engine voting repair | tqdm | constraint
+answering   | example hub config prompts merging model fast_path checking generation vllm_engine voting repair | tqdm | constraint
 scoring     | example sql runs hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
 launch      | runs config ranks commandline                  |                                      | torch tqdm model training scoring
 train.py    | config prompts data commandline launch         | hydra omegaconf                      |

@@ -262,6 +262,18 @@ def test_in_a_swept_curriculum_the_run_of_the_same_shape_is_continued(folders):
     assert folders.parent_of("multirun/m/2") == "multirun/m/0/adapter"
 
 
+def test_in_a_curriculum_swept_over_ranks_and_seeds_every_job_has_its_own_phase_1(folders):
+    folders.sweep("multirun/m")
+    jobs = [(rank, seed) for rank in (8, 16) for seed in (1, 2)]  # phase=1,2 lora.r=8,16 seed=1,2
+    for number, (rank, seed) in enumerate(jobs):
+        folders.add(f"multirun/m/{number}", seed=seed, fingerprint={**FINGERPRINT, "lora.r": rank})
+    for number, (rank, seed) in enumerate(jobs):
+        folder = folders.root / f"multirun/m/{4 + number}"
+        folder.mkdir()
+        found = runs.find_parent(folder, {**FINGERPRINT, "lora.r": rank}, 1, seed, folders.root)
+        assert found == folders.root / f"multirun/m/{number}/adapter"
+
+
 def test_a_failed_run_of_the_sweep_is_not_replaced_by_an_outsider(folders):
     folders.sweep("multirun/m")
     folders.add("multirun/m/0", status="failed")

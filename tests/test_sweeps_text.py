@@ -122,3 +122,32 @@ def test_no_content_of_any_file_is_a_crash(tmp_path_factory, contents):
     for write in sweeps.FORMATS.values():
         write(table).encode()
     assert list(csv.reader(io.StringIO(formats.as_csv(table)))) == formats.csv_rows(table)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.0013112246532299334", "0.001311"),
+        ("2.990915231291463e-05", "2.991e-05"),
+        ("0.0001", "0.0001"),
+        ("1234567", "1234567"),
+        ("a long text is no number", "a long text is no number"),
+    ],
+)
+def test_a_number_that_was_drawn_is_shown_as_people_read_it(text, expected):
+    assert overrides.brief(text) == expected
+
+
+def test_csv_has_every_digit_of_a_number_that_was_drawn(tmp_path):
+    for number, rate in enumerate(("0.0013112246532299334", "0.5")):
+        fake_sweep.job(tmp_path / str(number), [f"trainer.learning_rate={rate}"], metrics={"validation/loss": 1.0})
+    assert "0.0013112246532299334" in formats.as_csv(read(tmp_path))
+    assert "0.0013112246532299334" not in formats.job_rows(read(tmp_path))[1]
+
+
+def test_a_best_job_on_merged_weights_is_repeated_on_those(tmp_path):
+    config = {"seed": 1, "adapter": None, "merge_adapter": "auto"}
+    fake_sweep.job(
+        tmp_path / "0", metrics={"validation/loss": 1.0}, config=config, merged_parent="multirun/m/1/adapter"
+    )
+    assert "merge_adapter=multirun/m/1/adapter" in formats.FORMATS["terminal"](read(tmp_path))

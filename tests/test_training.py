@@ -11,7 +11,7 @@ import torch
 from omegaconf.errors import ConfigKeyError
 from safetensors.torch import load_file
 
-from text2sql import config, data, model, prompts, runs, training
+from text2sql import config, data, lineage, model, prompts, runs, training
 from text2sql.config import BadRow
 from text2sql.passes import concatenate
 from text2sql.step import StepGradient
@@ -82,7 +82,9 @@ def test_a_finished_run_says_what_made_it(curriculum):
     stamp = curriculum.one.read("run.json")
     assert (stamp["status"], stamp["kind"], stamp["phase"], stamp["seed"]) == ("finished", "train", 1, 42)
     assert stamp["started"] <= stamp["finished"]
-    assert stamp["fingerprint"] == json.loads(json.dumps(training.fingerprint(curriculum.one.config)))
+    assert stamp["fingerprint"] == json.loads(
+        json.dumps({**lineage.fingerprint(curriculum.one.config), "merged": None})
+    )
     assert stamp["versions"]["torch"] == torch.__version__
     assert stamp["parent"] is None
     assert stamp["parent_lora_b_norm"] == 0
@@ -175,6 +177,25 @@ def test_what_learns_is_float32_also_when_the_adapter_came_as_bf16(small, tokeni
     assert all(parameter.data_ptr() in inside for parameter in learning.values()), "the optimizer does not see it all"
     saved = load_file(curriculum.two.adapter / "adapter_model.safetensors")
     assert {value.dtype for value in saved.values()} == {torch.float32}
+
+
+def test_phase_2_has_the_values_of_the_parents_file(small, curriculum):
+    """Before its first step, LoRA-B is what phase 1 has saved, and is not zero."""
+    adapted = model.load_adapter(model.load_base(small("phase=2")), curriculum.one.adapter, trainable=True)
+    saved = load_file(curriculum.one.adapter / "adapter_model.safetensors")
+    loaded = {name.replace(".default", ""): value for name, value in trainable(adapted).items() if "lora_B" in name}
+    assert loaded.keys() == {name for name in saved if "lora_B" in name}
+    assert all(torch.equal(value, saved[name]) and value.any() for name, value in loaded.items())
+
+
+@pytest.mark.parametrize("override", ["lora.r=4", "lora.lora_alpha=7", "prompt=names"])
+def test_an_adapter_that_does_not_fit_is_refused_before_weights_are_loaded(
+    small, curriculum, tmp_path, monkeypatch, override
+):
+    monkeypatch.chdir(curriculum.folder)
+    monkeypatch.setattr(model, "load_base", lambda config: pytest.fail("weights were loaded"))
+    with pytest.raises(ValueError, match=r"(lora|prompt)\.\w+ is .* here and .* there"):
+        training.train(small("phase=2", override), str(tmp_path / "run"))
 
 
 def test_phase_2_names_the_runs_that_it_cannot_continue(small, curriculum, tmp_path, monkeypatch):

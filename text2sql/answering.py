@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from text2sql import fast_path, generation, hub, model, prompts, repair, vllm_engine, voting
+from text2sql import fast_path, generation, hub, merging, model, prompts, repair, vllm_engine, voting
 from text2sql.checking import Constraint
 from text2sql.config import Config, Device, Engine
 from text2sql.example import Example
@@ -34,6 +34,10 @@ class Speaker:
         self.adapter = hub.fetch_adapter(config.adapter) if config.adapter is not None else None
         if self.adapter is not None:
             model.check_adapter(self.adapter, config)
+            if config.eval.engine is Engine.vllm and (self.adapter / merging.FOLDER).is_dir():
+                raise ValueError(
+                    f"adapter={self.adapter} learned on merged weights, which vLLM is not given; set eval.engine=native"
+                )
         self.tokenizer = model.load_tokenizer(config.model)
         self._network: Any = None
 

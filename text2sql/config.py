@@ -41,6 +41,7 @@ def _by_phase(*values: Any, _root_: DictConfig) -> Any:
 
 
 OmegaConf.register_new_resolver("by_phase", _by_phase, replace=True)
+OmegaConf.register_new_resolver("sum", lambda values: sum(values), replace=True)
 
 # What an adapter was trained with, and so what its evaluation takes from the run instead of the defaults.
 SAVED_WITH_ADAPTER = ("model", "quant", "lora", "prompt", "hardware", "trainer")
@@ -114,9 +115,20 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
             "quant=int8 trains on a GPU only; choose quant=nf4 or quant=none with hardware=cpu",
         ),
         (
-            config.phase.number > 1 and config.adapter is None,
+            config.phase.number > 1 and config.adapter is None and config.merge_adapter is None,
             f"phase={config.phase.number} continues an adapter and adapter=null names none; use adapter=auto, a folder "
-            "or a hub id, or train a fresh one on these data with phase=1 data=" + data.name,
+            "or a hub id, or train a fresh one on these data with phase=1 data="
+            + data.name
+            + ", or on the weights of the phase before with merge_adapter=auto",
+        ),
+        (
+            config.adapter is not None and config.merge_adapter is not None,
+            f"adapter={config.adapter} goes on learning and merge_adapter={config.merge_adapter} makes a fresh one; "
+            "choose one and set the other to null",
+        ),
+        (
+            config.merge_adapter is not None and hardware.fsdp,
+            "merge_adapter needs whole weights and hardware.fsdp=true has shards of them; set hardware.fsdp=false",
         ),
         (
             config.hub.push_to_hub and not config.hub.hub_model_id,

@@ -130,10 +130,15 @@ class Prompt:
 
 @dataclass
 class Phase:
-    """A step of the curriculum; the files in conf/phase also choose the data, the learning rate and the adapter."""
+    """A step of the curriculum; the files in conf/phase also choose the data, the learning rate and the adapter.
+
+    `number=0` is a control arm, which no later phase takes for its phase 1. `tokens` are those of each phase, for experiments
+    whose arms are to cost the same: `trainer.num_tokens=${phase.tokens.0}`, or `${sum:${phase.tokens}}`.
+    """
 
     number: int = 1
     name: str = ""
+    tokens: Optional[list[int]] = None
 
 
 @dataclass
@@ -242,6 +247,11 @@ class Hub:
 
 @dataclass
 class Config:
+    """`adapter` goes on learning, or is evaluated; `merge_adapter` is merged into the base model before a fresh one is made.
+
+    Either is a folder, a hub id, or `auto`: the newest finished run of the phase before.
+    """
+
     model: Model = field(default_factory=Model)
     quant: Quant = field(default_factory=Quant)
     lora: Lora = field(default_factory=Lora)
@@ -254,6 +264,7 @@ class Config:
     tracking: Tracking = field(default_factory=Tracking)
     hub: Hub = field(default_factory=Hub)
     adapter: Optional[str] = None
+    merge_adapter: Optional[str] = None
     predictions: Optional[str] = None
     seed: int = 42
     resume: str = "false"

@@ -34,14 +34,18 @@ NOISY = ("torch.distributed.elastic", "torch.multiprocessing.spawn")  # they rep
 def run(config: Config, folder: str) -> float:
     """Train `config` in `folder` as `train` says and, where eval.after_phase asks for it, score what came of it."""
     loss = train(config, folder)
-    if config.eval.after_phase == config.phase.number and ranks.is_main():
+    run = Path(folder)
+    if config.eval.after_phase == config.phase.number and ranks.is_main() and not _pruned(run):
         from text2sql import scoring
 
-        run = Path(folder)
-        scoring.score(replace(config, adapter=str(run / "adapter")), str(run / "evaluation"))
+        scoring.score(replace(config, adapter=str(run / "adapter"), merge_adapter=None), str(run / "evaluation"))
         parts = [json.loads((part / "metrics.json").read_text()) for part in (run, run / "evaluation")]
         runs.write_json(run / "metrics.json", parts[0] | parts[1])
     return loss
+
+
+def _pruned(run: Path) -> bool:
+    return json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] == "pruned"
 
 
 def train(config: Config, folder: str) -> float:

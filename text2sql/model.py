@@ -19,7 +19,7 @@ from huggingface_hub.errors import HFValidationError
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from text2sql import machines, ranks, smollm2, tiny
+from text2sql import machines, merging, ranks, smollm2, tiny
 from text2sql.config import Config, Device, Hardware, Lora, Model, Quant
 from text2sql.machines import Machine
 
@@ -204,7 +204,11 @@ def new_adapter(base: Any, lora: Lora) -> Any:
 
 
 def load_adapter(base: Any, folder: Path, *, trainable: bool) -> Any:
-    """The adapter in `folder` on `base`. Asserts, if it shall go on learning, that it can and that it has learned before."""
+    """The adapter in `folder` on `base`, into which what it learned on is merged first.
+
+    Asserts, if it shall go on learning, that it can and that it has learned before.
+    """
+    base = merging.with_merged(base, folder)
     model = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
     for peft_config in model.peft_config.values():
         peft_config.base_model_name_or_path = base.name_or_path  # where it lies here; PEFT looks there at every save
@@ -248,7 +252,7 @@ def adapter_state(model: Any) -> dict[str, torch.Tensor]:
     return {n.replace(FSDP_PREFIX, ""): p.detach() for n, p in model.named_parameters() if p.requires_grad}
 
 
-def check_adapter(folder: Path, config: Config) -> None:
+def check_adapter(folder: Path, config: Config, *, any_shape: bool = False) -> None:
     """ValueError unless the PEFT adapter in `folder` belongs on config's base model and has config's LoRA shape."""
     path = folder / "adapter_config.json"
     if not path.is_file() or not (folder / "adapter_model.safetensors").is_file():
@@ -263,7 +267,9 @@ def check_adapter(folder: Path, config: Config) -> None:
             f"adapter={folder} was trained on {base}, and model={config.model.name} is {config.model.hub_id}; "
             "choose the model that it belongs to"
         )
-    for key in ("r", "lora_alpha"):
+    if (folder / merging.FOLDER).is_dir():
+        check_adapter(folder / merging.FOLDER, config, any_shape=True)
+    for key in () if any_shape else ("r", "lora_alpha"):
         if saved[key] != getattr(config.lora, key):
             raise ValueError(
                 f"adapter={folder} has {key}={saved[key]} and lora.{key} is {getattr(config.lora, key)}; "

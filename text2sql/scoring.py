@@ -27,6 +27,11 @@ REPORTED_ROWS = 10
 
 def settings(cfg: DictConfig, overrides: list[str]) -> Config:
     """The config of this evaluation: with an adapter, its run's own groups wherever `overrides` do not name them."""
+    if cfg.merge_adapter is not None:
+        raise ValueError(
+            "merge_adapter is for training; an adapter that learned on merged weights has them in its folder, so that "
+            "adapter=RUN/adapter is enough"
+        )
     if cfg.adapter is None:
         return configuration.load(cfg)
     if cfg.predictions is not None:

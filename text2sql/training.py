@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,28 @@ from huggingface_hub import upload_folder
 from transformers import set_seed
 
 from text2sql import config as configuration
-from text2sql import data, fitting, geometry, hub, machines, model, prompts, ranks, report, runs, sharding
-from text2sql.callbacks import HistoryCallback, SQLSampleCallback
+from text2sql import (
+    data,
+    fitting,
+    geometry,
+    hub,
+    lineage,
+    machines,
+    merging,
+    model,
+    prompts,
+    ranks,
+    report,
+    runs,
+    sharding,
+)
+from text2sql.callbacks import HistoryCallback, PruningCallback, SQLSampleCallback
 from text2sql.config import Config, Device
 from text2sql.example import Example
 from text2sql.machines import GIB
 from text2sql.memory import Memory
 from text2sql.passes import Row
+from text2sql.studies import pruning
 from text2sql.tracking import Tracker
 from text2sql.trainer import TokenBudgetTrainer, sft_config
 
@@ -54,7 +68,7 @@ def train(config: Config, folder: str) -> float:
         kind="train",
         phase=config.phase.number,
         seed=config.seed,
-        fingerprint=fingerprint(config),
+        fingerprint=lineage.fingerprint(config),
         processes=ranks.world_size(),
         gpu=torch.cuda.get_device_name() if config.hardware.device is Device.cuda else None,
     )
@@ -66,36 +80,27 @@ def train(config: Config, folder: str) -> float:
         raise
     metrics["train/seconds"] = round(time.monotonic() - started, 1)
     runs.write_json(run / "metrics.json", metrics)
-    runs.finish(run, "finished", **about, adapter_sha256=runs.adapter_sha256(run / "adapter"))
+    status = "pruned" if about["reason"] else "finished"
+    runs.finish(run, status, **about, adapter_sha256=runs.adapter_sha256(run / "adapter"))
     report.plot_losses(run)
     page, seconds = report.write_page(run), metrics["train/seconds"]
-    log.info("phase %d done in %.0f s: %s; adapter %s", config.phase.number, seconds, page, run / "adapter")
+    ended, made = ("pruned", "no adapter") if about["reason"] else ("done", f"adapter {run / 'adapter'}")
+    log.info("phase %d %s in %.0f s: %s; %s", config.phase.number, ended, seconds, page, made)
     return metrics["validation/loss"]
 
 
-def fingerprint(config: Config) -> dict[str, Any]:
-    """What two runs must share for the second to continue the first one's adapter."""
-    groups = {"quant": asdict(config.quant), "lora": asdict(config.lora), "prompt": asdict(config.prompt)}
-    flat = {f"{group}.{key}": _plain(value) for group, settings in groups.items() for key, value in settings.items()}
-    return {"model": config.model.hub_id, "model.system_role": config.model.system_role, **flat}
-
-
-def _plain(value: Any) -> Any:
-    """A setting as run.json holds it."""
-    return value.name if isinstance(value, Enum) else value
-
-
 def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]:
-    parent = _parent(config, run)
+    parent, merged = _parent(config, run), lineage.to_merge(config, run)
     loaded = data.load(config.data, "train", seed=config.seed)
     held_out = data.load(config.data, "validation", seed=config.seed)
     tokenizer = model.load_tokenizer(config.model)
     train_set = Tokens.of(loaded.examples, tokenizer, config)
     validation_set = Tokens.of(held_out.examples, tokenizer, config)
-    remembered = _of_parent(parent, config, tokenizer)
+    remembered = _of_parent(parent or merged, config, tokenizer)
     config, needed = _before_weights(config, [len(row) for row in train_set.rows])
     set_seed(config.seed)  # the adapter's initial weights follow from it
     base = model.load_base(config)
+    base, rounded_away = lineage.merge(base, merged)
     adapted = model.load_adapter(base, parent, trainable=True) if parent else model.new_adapter(base, config.lora)
     tracker = _tracker(config, run)
     try:
@@ -108,19 +113,22 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
         log.info(
             "%d trainable parameters, adapter from %s (|LoRA-B| = %.4g)",
             model.count_trainable(adapted),
-            parent or "scratch",
+            parent or (f"scratch, on weights with {merged} merged into them" if merged else "scratch"),
             b_norm,
         )
         before = trainer.step.mean_loss(remembered) if remembered else None
         result = trainer.train()
+        pruned = _pruned(trainer)
         if not any(
             entry["step"] == trainer.state.global_step and "eval_loss" in entry for entry in trainer.state.log_history
         ):
             trainer.evaluate()
-        after = trainer.step.mean_loss(remembered) if remembered else None
-        if ranks.is_main():
+        after = trainer.step.mean_loss(remembered) if remembered and not pruned else None
+        if ranks.is_main() and not pruned:
             model.save_adapter(adapted, tokenizer, configuration.to_yaml(config), config.model.hub_id, run / "adapter")
-        if config.hub.push_to_hub and ranks.is_main():
+            if below := merged or lineage.below(parent):
+                merging.keep(below, run / "adapter")
+        if config.hub.push_to_hub and ranks.is_main() and not pruned:
             upload_folder(
                 repo_id=str(trainer.hub_model_id), folder_path=run / "adapter", commit_message="End of training"
             )
@@ -129,8 +137,12 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
         raise
     tracker.finish()
     about = {
+        "reason": pruned,
         "parent": str(parent) if parent else None,
         "parent_lora_b_norm": b_norm,
+        "merged_parent": str(merged) if merged else None,
+        "merged_rounded_away": rounded_away,
+        "fingerprint": {**lineage.fingerprint(config), "merged": lineage.merged_sha256(parent, merged)},
         "parent_sha256": runs.adapter_sha256(parent) if parent else None,
         "data": {"name": config.data.name, "path": config.data.path, "sha256": loaded.report.sha256},
         "data_summary": loaded.report.summary(),
@@ -143,6 +155,12 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
     if before is not None and after is not None:
         metrics |= {"forgetting/loss_before": before, "forgetting/loss_after": after}
     return metrics, about
+
+
+def _pruned(trainer: TokenBudgetTrainer) -> str:
+    """Why the study of which this run is a job has ended it; "" where it has not."""
+    reasons = [one.reason for one in trainer.callback_handler.callbacks if isinstance(one, PruningCallback)]
+    return "".join(reasons)
 
 
 def _metrics(trainer: TokenBudgetTrainer, train_set: Tokens, validation_set: Tokens, result: Any) -> dict[str, float]:
@@ -236,7 +254,7 @@ def _parent(config: Config, run: Path) -> Path | None:
     if config.adapter is None:
         return None
     if config.adapter == "auto":
-        folder = runs.find_parent(run, fingerprint(config), config.phase.number - 1, config.seed, Path.cwd())
+        folder = lineage.newest(config, run)
         log.info("adapter=auto continues %s", folder)
     else:
         folder = hub.fetch_adapter(config.adapter)
@@ -332,6 +350,7 @@ def build_trainer(
         if live:
             log.info("no live samples: one process alone cannot generate with a sharded model")
         live = []
+    samples = SQLSampleCallback(config, tokenizer, live, run / "samples.jsonl", tracker, precision)
     values = model.adapter_in_float32(adapted)
     trainer = TokenBudgetTrainer(
         config,
@@ -343,7 +362,8 @@ def build_trainer(
         processing_class=tokenizer,
         callbacks=[
             HistoryCallback(run / "history.jsonl", tracker),
-            SQLSampleCallback(config, tokenizer, live, run / "samples.jsonl", tracker, precision),
+            samples,
+            PruningCallback(pruning.of_this_job() if ranks.is_main() else None, samples),
         ],
     )
     model.restore_adapter(trainer.model, values)

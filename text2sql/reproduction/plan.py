@@ -88,6 +88,8 @@ def _mended(recorded: Recorded) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if saved.get("adapter") == "auto" and stamp.get("parent"):
         found["adapter"] = stamp["parent"]
+    if saved.get("merge_adapter") == "auto" and stamp.get("merged_parent"):
+        found["merge_adapter"] = stamp["merged_parent"]
     if stamp.get("processes"):
         found["hardware.devices"] = stamp["processes"]
     if stamp.get("model_revision") and OmegaConf.select(saved, "model.revision") is None:

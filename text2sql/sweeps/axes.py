@@ -39,7 +39,7 @@ class Axis:
         """(place, text) of the values, or of some where they are many."""
         step = max(1, math.ceil((len(self.values) - 1) / (MAX_TICKS - 1)))
         shown = dict.fromkeys([*self.values[::step], self.values[-1]])
-        return [(self.place(value), value) for value in shown]
+        return [(self.place(value), overrides.brief(value)) for value in shown]
 
     def _scaled(self, text: str) -> float:
         value = overrides.number(text)

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from text2sql.sweeps import repeat
+from text2sql.sweeps import overrides, repeat
 from text2sql.sweeps.overrides import one_line
 from text2sql.sweeps.table import Group, Line, Table, interval, is_of_its_phase, is_share, lower_is_better
 
@@ -53,7 +53,7 @@ def job_rows(table: Table) -> Rows:
     rows = [["job", *_about_titles(table), *table.keys, *map(title, table.metrics), "status", "reason"]]
     for line in table.lines:
         about = _about(table, line.job.label, line.phase)
-        values = [line.values.get(key, "-") for key in table.keys]
+        values = [overrides.brief(line.values.get(key, "-")) for key in table.keys]
         numbers = [shown_with_interval(line, metric) for metric in table.metrics]
         rows.append([line.job.name, *about, *values, *numbers, line.job.status, line.job.reason])
     return rows

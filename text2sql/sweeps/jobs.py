@@ -37,6 +37,7 @@ class Job:
     label: str = ""
     phase: str = ""
     parent: str = ""
+    merged_parent: str = ""
     typed: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
 
@@ -75,6 +76,11 @@ def in_job_order(path: Path) -> list[tuple[bool, int, str]]:
     return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in path.parts]
 
 
+def job_in(folder: Path) -> Job:
+    """The job of one run folder."""
+    return _job(folder, overrides.one_line(folder.name), ())
+
+
 def _name(path: Path, root: Path, several: bool) -> str:
     if several:
         return overrides.one_line(str(path))
@@ -106,6 +112,7 @@ def _job(folder: Path, name: str, leave_out: Collection[str]) -> Job:
         "metrics": metrics,
         "label": overrides.one_line(str(stamp.get("label") or "")),
         "parent": str(stamp.get("parent") or ""),
+        "merged_parent": str(stamp.get("merged_parent") or ""),
         "phase": overrides.one_line(str(stamp.get("phase") or "")) if kind == "train" else "",
     }
     if not (folder / "run.json").exists():
@@ -115,7 +122,11 @@ def _job(folder: Path, name: str, leave_out: Collection[str]) -> Job:
     status = overrides.one_line(str(stamp.get("status") or "unknown"))
     if status == RUNNING:
         return Job(**about, status=status, reason=_progress(folder))
-    said = [str(stamp.get("error") or ""), metrics_problem if status == FINISHED else "", _evaluation_error(folder)]
+    said = [
+        str(stamp.get("error") or stamp.get("reason") or ""),
+        metrics_problem if status == FINISHED else "",
+        _evaluation_error(folder),
+    ]
     return Job(**about, status=status, reason=_short("; ".join(filter(None, said))))
 
 

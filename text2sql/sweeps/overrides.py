@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_PLANNED = 10_000
+MAX_DIGITS = 10
 MAX_BYTES = 2_000_000
 """A config that is larger is none of ours."""
 DELETED = "(deleted)"
@@ -33,6 +34,12 @@ def number(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def brief(text: str) -> str:
+    """A value as people read it: a number that a sampler has drawn has more digits than it has a meaning for."""
+    value = number(text)
+    return text if value is None or len(text) <= MAX_DIGITS else f"{value:.4g}"
 
 
 def sort_key(text: str | None) -> tuple[int, float, str]:

@@ -42,7 +42,11 @@ def _file_name(key: str) -> str:
 def label(table: Table, line: Line) -> str:
     """The job's swept values; its name where that says nothing."""
     said = [f"phase {line.phase}"] if table.has_phases and line.phase else []
-    said += [f"{key.rpartition('.')[2]} {plain(line.values[key], 24)}" for key in table.keys if key in line.values]
+    said += [
+        f"{key.rpartition('.')[2]} {plain(overrides.brief(line.values[key]), 24)}"
+        for key in table.keys
+        if key in line.values
+    ]
     return ", ".join(said) or f"job {plain(line.job.name)}"
 
 
@@ -200,7 +204,7 @@ def _set_x(axes: Any, axis: Axis) -> None:
         axes.set_xscale("log")
     if axis.numeric and len(axis.values) > MAX_LEGEND:
         return
-    shown = [plain(value, 24) for value in axis.values]
+    shown = [plain(overrides.brief(value), 24) for value in axis.values]
     steep = sum(map(len, shown)) > 80
     axes.set_xticks([_x(axis, value) for value in axis.values], shown, rotation=25 if steep else 0)
     axes.set_xlim(*((-0.5, len(axis.values) - 0.5) if not axis.numeric else axes.get_xlim()))

@@ -22,8 +22,9 @@ def from_config(job: Job) -> str:
         return ""
     words = ["python", job.script, "--config-dir", str(job.folder / ".hydra"), "--config-name", "config"]
     config = overrides.read_yaml(saved)
-    if job.parent and isinstance(config, dict) and config.get("adapter") == "auto":
-        words.append(f"adapter={_value(str(Path(job.parent)))}")
+    for key, parent in (("adapter", job.parent), ("merge_adapter", job.merged_parent)):
+        if parent and isinstance(config, dict) and config.get(key) == "auto":
+            words.append(f"{key}={_value(str(Path(parent)))}")
     return overrides.one_line(shlex.join(words))
 
 
