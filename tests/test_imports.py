@@ -25,7 +25,9 @@ tiny        | cache                                          |                  
 smollm2     | cache                                          |                                      | torch transformers tokenizers gguf tqdm
 groups      |                                                | omegaconf                            |
 config      | groups                                         | hydra omegaconf                      |
-ranks       |                                                |                                      |
+ranks       |                                                |                                      | torch
+checkpoints |                                                |                                      |
+resuming    | checkpoints config runs                        |                                      |
 commandline | config ranks                                   | hydra omegaconf                      |
 relevance   | example                                        |                                      |
 values      | cache example relevance sql                    |                                      |
@@ -56,7 +58,9 @@ fast_path   | memory attention fused                         | torch transformer
 graphs      | attention passes                               | torch                                |
 step        | ranks attention fused passes cross_entropy fast_path graphs | torch                   |
 sharding    | ranks attention passes cross_entropy fast_path step | torch                      |
-trainer     | config ranks speed model passes fast_path graphs step sharding | torch datasets trl            |
+snapshot    |                                                | numpy torch safetensors              |
+checkpointing | config ranks model checkpoints snapshot      | torch transformers huggingface_hub trl |
+trainer     | config ranks speed model passes fast_path graphs step sharding checkpointing | torch datasets trl |
 prefixes    |                                                |                                      |
 prefill     | attention prefixes                             | torch                                |
 steps       | attention fast_path prefixes                   | torch                                |
@@ -65,7 +69,7 @@ decoding    | speed prefixes prefill steps checking          | torch            
 generation  | fast_path decoding checking                    | torch bitsandbytes                   | constraint
 vllm_engine | config model                                   |                                      | vllm
 callbacks   | example runs tracking config prompts scorer sql generation | transformers             |
-training    | example runs tracking hub config ranks prompts data report geometry machines memory fitting model passes sharding trainer callbacks | torch transformers huggingface_hub |
+training    | example runs resuming tracking hub config ranks prompts data report geometry machines memory fitting model passes sharding trainer callbacks | torch transformers huggingface_hub |
 voting      | example scorer                                 |                                      |
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts model fast_path checking generation vllm_engine voting repair | tqdm | constraint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 
 def launched() -> bool:
@@ -33,3 +34,25 @@ def local_world_size() -> int:
 def is_main() -> bool:
     """Whether this is the process that logs, saves and writes the run folder."""
     return rank() == 0
+
+
+def gathered(value: Any) -> list[Any]:
+    """What every process gives here, in their order; a collective."""
+    if world_size() == 1:
+        return [value]
+    from torch import distributed
+
+    found: list[Any] = [None] * world_size()
+    distributed.all_gather_object(found, value)
+    return found
+
+
+def agreed(value: Any) -> Any:
+    """What the main process gives here, in every one; a collective."""
+    if world_size() == 1:
+        return value
+    from torch import distributed
+
+    told = [value]
+    distributed.broadcast_object_list(told, src=0)
+    return told[0]

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from text2sql import fast_path, model, ranks, sharding, speed
+from text2sql.checkpointing import CheckpointingTrainer
 from text2sql.config import Config, Device
 from text2sql.graphs import GraphedPasses
 from text2sql.passes import Row
@@ -34,11 +35,14 @@ class StepSampler(torch.utils.data.Sampler[list[int]]):
 
     def __init__(self, num_examples: int, batch_size: int, seed: int) -> None:
         self.num_examples, self.batch_size, self.seed, self.epoch = num_examples, batch_size, seed, 0
+        self.is_over = False
 
     def __len__(self) -> int:
         return -(-self.num_examples // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
+        if self.is_over:
+            return
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(self.num_examples, generator=generator).tolist()
         for start in range(0, len(order), self.batch_size):
@@ -60,8 +64,8 @@ def collate(rows: list[Row]) -> dict[str, list[Row]]:
     return {"rows": rows}
 
 
-class TokenBudgetTrainer(SFTTrainer):
-    """SFTTrainer whose optimizer steps are those of `StepGradient`; its schedule, checkpoints and callbacks are upstream's."""
+class TokenBudgetTrainer(CheckpointingTrainer):
+    """A trainer whose optimizer steps are those of `StepGradient`; its schedule and callbacks are upstream's."""
 
     def __init__(
         self,
@@ -73,14 +77,28 @@ class TokenBudgetTrainer(SFTTrainer):
     ) -> None:
         # upstream counts its rows and reads nothing else of it
         placeholder = Dataset.from_dict({"input_ids": [[0]] * len(train_rows)})
-        super().__init__(train_dataset=placeholder, eval_dataset=placeholder, data_collator=collate, **settings)
-        self.config, self.train_rows, self.validation_rows, self.shards = config, train_rows, validation_rows, shards
+        super().__init__(config, train_dataset=placeholder, eval_dataset=placeholder, data_collator=collate, **settings)
+        self.train_rows, self.validation_rows, self.shards = train_rows, validation_rows, shards
         # Gradients of the adapter are summed by the step itself, and it computes in its own types: no shell is wanted.
         self.accelerator.prepare_model = lambda network, **_: network
         self._step: StepGradient | None = None
 
     def get_train_dataloader(self) -> StepLoader:
-        return StepLoader(self.train_rows, self.config.trainer.batch_size, self.args.seed)
+        self.loader = StepLoader(self.train_rows, self.config.trainer.batch_size, self.args.seed)
+        return self.loader
+
+    def begin(self) -> None:
+        """As in any run that goes on; one whose last step was made has no more examples, which upstream does not see."""
+        super().begin()
+        self.loader.steps.is_over = self.state.global_step >= self.state.max_steps
+
+    def counters(self) -> dict[str, Any]:
+        step = self.step
+        return {"num_tokens": step.num_tokens, "num_filling": step.num_filling, "num_passes": step.num_passes}
+
+    def restore_counters(self, saved: dict[str, Any]) -> None:
+        for name in ("num_tokens", "num_filling", "num_passes"):
+            setattr(self.step, name, saved[name])
 
     def get_total_train_batch_size(self, args: Any) -> int:
         return self.config.trainer.batch_size
@@ -110,11 +128,7 @@ class TokenBudgetTrainer(SFTTrainer):
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Leave the gradient of one whole optimizer step in the parameters; returns its mean loss over the learned tokens."""
         scaler = self.accelerator.scaler
-        return self.step(inputs["rows"], **({} if scaler is None else {"scale": scaler.scale}))
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Upstream's checkpoint on rank 0, which cannot ask a sharded model for its state alone: the adapter's is enough."""
-        super()._save(output_dir, model.adapter_state(self.model))
+        return self.with_carried(self.step(inputs["rows"], **({} if scaler is None else {"scale": scaler.scale})))
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """The mean validation loss over learned tokens, logged and handed to the callbacks."""

@@ -18,7 +18,7 @@ from huggingface_hub import upload_folder
 from transformers import set_seed
 
 from text2sql import config as configuration
-from text2sql import data, fitting, geometry, hub, machines, model, prompts, ranks, report, runs, sharding
+from text2sql import data, fitting, geometry, hub, machines, model, prompts, ranks, report, resuming, runs, sharding
 from text2sql.callbacks import HistoryCallback, SQLSampleCallback
 from text2sql.config import Config, Device
 from text2sql.example import Example
@@ -48,9 +48,12 @@ def train(config: Config, folder: str) -> float:
             f"{config.hardware.devices}); raise hardware.devices, or set hardware.fsdp=false (hardware=gpu)"
         )
     if not ranks.is_main():
-        return _train(config, run)[0]["validation/loss"]
-    runs.start(
+        return _train(config, run, resumed=False)[0]["validation/loss"]
+    if (loss := resuming.finished_loss(run, config)) is not None:
+        return loss
+    resumed = resuming.claim(
         run,
+        config,
         kind="train",
         phase=config.phase.number,
         seed=config.seed,
@@ -58,13 +61,11 @@ def train(config: Config, folder: str) -> float:
         processes=ranks.world_size(),
         gpu=torch.cuda.get_device_name() if config.hardware.device is Device.cuda else None,
     )
-    started = time.monotonic()
     try:
-        metrics, about = _train(config, run)
+        metrics, about = _train(config, run, resumed)
     except BaseException as error:
         runs.finish(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error=repr(error))
         raise
-    metrics["train/seconds"] = round(time.monotonic() - started, 1)
     runs.write_json(run / "metrics.json", metrics)
     runs.finish(run, "finished", **about, adapter_sha256=runs.adapter_sha256(run / "adapter"))
     report.plot_losses(run)
@@ -85,11 +86,22 @@ def _plain(value: Any) -> Any:
     return value.name if isinstance(value, Enum) else value
 
 
-def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]:
+def _train(config: Config, run: Path, resumed: bool) -> tuple[dict[str, float], dict[str, Any]]:
+    started = time.monotonic()
+    checkpoint = resuming.prepare(run) if resumed else None
+    if config.resume == "true":
+        checkpoint = ranks.agreed(checkpoint)
     parent = _parent(config, run)
     loaded = data.load(config.data, "train", seed=config.seed)
     held_out = data.load(config.data, "validation", seed=config.seed)
     tokenizer = model.load_tokenizer(config.model)
+    facts = {
+        "data_sha256": loaded.report.sha256,
+        "tokenizer_sha256": runs.digest(tokenizer.backend_tokenizer.to_str()),
+        "parent_sha256": runs.adapter_sha256(parent) if parent else None,
+    }
+    if checkpoint:
+        resuming.check_facts(checkpoint, facts)
     train_set = Tokens.of(loaded.examples, tokenizer, config)
     validation_set = Tokens.of(held_out.examples, tokenizer, config)
     remembered = _of_parent(parent, config, tokenizer)
@@ -101,29 +113,15 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
     try:
         timed = with_max_steps(config, [len(row) for row in train_set.rows])
         trainer = build_trainer(timed, adapted, tokenizer, train_set, validation_set, run, tracker)
+        trainer.facts, trainer.started = facts, started
         if not ranks.is_main():
             torch.manual_seed(config.seed + ranks.rank())  # dropout of its own for each rank's examples
         b_norm = model.lora_b_norm(adapted)
-        log.info("phase %d %s: %d examples", config.phase.number, config.phase.name, len(train_set.rows))
-        log.info(
-            "%d trainable parameters, adapter from %s (|LoRA-B| = %.4g)",
-            model.count_trainable(adapted),
-            parent or "scratch",
-            b_norm,
-        )
+        _say(config, train_set, adapted, parent, b_norm)
         before = trainer.step.mean_loss(remembered) if remembered else None
-        result = trainer.train()
-        if not any(
-            entry["step"] == trainer.state.global_step and "eval_loss" in entry for entry in trainer.state.log_history
-        ):
-            trainer.evaluate()
+        result = _run_loop(trainer, checkpoint)
         after = trainer.step.mean_loss(remembered) if remembered else None
-        if ranks.is_main():
-            model.save_adapter(adapted, tokenizer, configuration.to_yaml(config), config.model.hub_id, run / "adapter")
-        if config.hub.push_to_hub and ranks.is_main():
-            upload_folder(
-                repo_id=str(trainer.hub_model_id), folder_path=run / "adapter", commit_message="End of training"
-            )
+        _save(config, run, trainer, adapted, tokenizer)
     except BaseException:
         tracker.finish(exit_code=1)
         raise
@@ -131,10 +129,10 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
     about = {
         "parent": str(parent) if parent else None,
         "parent_lora_b_norm": b_norm,
-        "parent_sha256": runs.adapter_sha256(parent) if parent else None,
-        "data": {"name": config.data.name, "path": config.data.path, "sha256": loaded.report.sha256},
+        "parent_sha256": facts["parent_sha256"],
+        "data": {"name": config.data.name, "path": config.data.path, "sha256": facts["data_sha256"]},
         "data_summary": loaded.report.summary(),
-        "tokenizer_sha256": runs.digest(tokenizer.backend_tokenizer.to_str()),
+        "tokenizer_sha256": facts["tokenizer_sha256"],
         "prompt_sha256": runs.digest(asdict(config.prompt)),
         "precision": model.precision(config.hardware),
         "gradient_checkpointing": config.hardware.gradient_checkpointing,
@@ -143,6 +141,29 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
     if before is not None and after is not None:
         metrics |= {"forgetting/loss_before": before, "forgetting/loss_after": after}
     return metrics, about
+
+
+def _say(config: Config, train_set: Tokens, adapted: Any, parent: Path | None, b_norm: float) -> None:
+    log.info("phase %d %s: %d examples", config.phase.number, config.phase.name, len(train_set.rows))
+    trainable = model.count_trainable(adapted)
+    log.info("%d trainable parameters, adapter from %s (|LoRA-B| = %.4g)", trainable, parent or "scratch", b_norm)
+
+
+def _run_loop(trainer: TokenBudgetTrainer, checkpoint: Path | None) -> Any:
+    """Train, from a checkpoint where there is one, and evaluate what came of it if the last step did not; the loop's result."""
+    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    step, history = trainer.state.global_step, trainer.state.log_history
+    if not any(entry["step"] == step and "eval_loss" in entry for entry in history):
+        trainer.evaluate()
+    return result
+
+
+def _save(config: Config, run: Path, trainer: TokenBudgetTrainer, adapted: Any, tokenizer: Any) -> None:
+    if not ranks.is_main():
+        return
+    model.save_adapter(adapted, tokenizer, configuration.to_yaml(config), config.model.hub_id, run / "adapter")
+    if config.hub.push_to_hub:
+        upload_folder(repo_id=str(trainer.hub_model_id), folder_path=run / "adapter", commit_message="End of training")
 
 
 def _metrics(trainer: TokenBudgetTrainer, train_set: Tokens, validation_set: Tokens, result: Any) -> dict[str, float]:
@@ -158,7 +179,8 @@ def _metrics(trainer: TokenBudgetTrainer, train_set: Tokens, validation_set: Tok
         "train/tokens": float(sum(map(len, train_set.rows))),
         "train/prompts_shortened": float(train_set.num_shortened),
         "train/too_long": float(train_set.num_too_long),
-        "train/examples_per_second": result.metrics["train_samples_per_second"],
+        "train/examples_per_second": result.metrics["train_samples_per_second"] * trainer.share_made_here(),
+        "train/seconds": round(trainer.seconds(), 1),
         "validation/examples": float(len(validation_set.rows)),
         "validation/loss": losses[-1],
     }
@@ -235,12 +257,16 @@ def _parent(config: Config, run: Path) -> Path | None:
     """The folder of the adapter to continue, checked against the config, or None for a fresh one."""
     if config.adapter is None:
         return None
-    if config.adapter == "auto":
+    if config.resume == "true" and (known := (runs.read(run) or {}).get("parent")):
+        folder = Path(known)
+    elif config.adapter == "auto":
         folder = runs.find_parent(run, fingerprint(config), config.phase.number - 1, config.seed, Path.cwd())
         log.info("adapter=auto continues %s", folder)
     else:
         folder = hub.fetch_adapter(config.adapter)
     model.check_adapter(folder, config)
+    if ranks.is_main():
+        runs.note(run, parent=str(folder))  # a run that is broken off goes on with this one, whatever is newer by then
     return folder
 
 
@@ -340,6 +366,7 @@ def build_trainer(
         shards,
         model=adapted,
         args=sft_config(config, run),
+        files=[run / name for name in resuming.GROWING],
         processing_class=tokenizer,
         callbacks=[
             HistoryCallback(run / "history.jsonl", tracker),
