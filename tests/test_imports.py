@@ -28,7 +28,8 @@ config      | groups                                         | hydra omegaconf  
 ranks       |                                                |                                      | torch
 checkpoints |                                                |                                      |
 resuming    | checkpoints config runs                        |                                      |
-commandline | config ranks                                   | hydra omegaconf                      |
+preemption  | ranks                                          |                                      |
+commandline | config ranks preemption                        | hydra omegaconf                      |
 relevance   | example                                        |                                      |
 values      | cache example relevance sql                    |                                      |
 serialise   | example sql                                    |                                      |
@@ -59,7 +60,7 @@ graphs      | attention passes                               | torch            
 step        | ranks attention fused passes cross_entropy fast_path graphs | torch                   |
 sharding    | ranks attention passes cross_entropy fast_path step | torch                      |
 snapshot    |                                                | numpy torch safetensors              |
-checkpointing | config ranks model checkpoints snapshot      | torch transformers huggingface_hub trl |
+checkpointing | config ranks preemption model checkpoints snapshot | torch transformers huggingface_hub trl |
 trainer     | config ranks speed model passes fast_path graphs step sharding checkpointing | torch datasets trl |
 prefixes    |                                                |                                      |
 prefill     | attention prefixes                             | torch                                |
@@ -69,12 +70,12 @@ decoding    | speed prefixes prefill steps checking          | torch            
 generation  | fast_path decoding checking                    | torch bitsandbytes                   | constraint
 vllm_engine | config model                                   |                                      | vllm
 callbacks   | example runs tracking config prompts scorer sql generation | transformers             |
-training    | example runs resuming tracking hub config ranks prompts data report geometry machines memory fitting model passes sharding trainer callbacks | torch transformers huggingface_hub |
+training    | example runs resuming preemption tracking hub config ranks prompts data report geometry machines memory fitting model passes sharding trainer callbacks | torch transformers huggingface_hub |
 voting      | example scorer                                 |                                      |
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts model fast_path checking generation vllm_engine voting repair | tqdm | constraint
 scoring     | example sql runs hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
-launch      | runs config ranks commandline                  |                                      | torch tqdm model training scoring
+launch      | runs config ranks commandline preemption resuming |                                      | torch tqdm model training scoring
 train.py    | config prompts data commandline launch         | hydra omegaconf                      |
 evaluate.py | commandline                                    | hydra omegaconf                      | scoring
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from trl import SFTTrainer
 
 from text2sql import checkpoints, model, ranks, snapshot
 from text2sql.config import Config
+from text2sql.preemption import Interrupted, Stop
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +32,23 @@ class CheckpointingTrainer(SFTTrainer):
     last bit. `files` are those that grow as training goes on: what was written to them after a checkpoint is cut off.
     """
 
+    model: Any  # upstream's types allow for None until the loop has begun
+    processing_class: Any
+    lr_scheduler: Any
+
     def __init__(self, config: Config, files: Sequence[Path] = (), **settings: Any) -> None:
         super().__init__(**settings)
         self.config, self.files = config, files
         self.facts: dict[str, Any] = {}
-        self.stop: Callable[[], bool] = lambda: False
-        self.is_stopped = self.owes_evaluation = False
+        self.stop = Stop(None)
+        self.exit_code: int | None = None
+        self.owes_evaluation = False
         self.first_step, self.seconds_before, self.started = 0, 0.0, time.monotonic()
         self._unlogged: torch.Tensor | None = None
         self._carried: float | None = None
         self._restored: dict[str, Any] | None = None
         self._pushed: Path | None = None
+        self.push_in_progress: Any = None
         self.add_callback(_Loop(self))
 
     # Saving
@@ -64,7 +71,7 @@ class CheckpointingTrainer(SFTTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         randoms = ranks.gathered(snapshot.random_state())
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         if ranks.is_main():
             checkpoints.write(folder, lambda aside: self._fill(aside, randoms))
             pushing = self.args.push_to_hub and self.push_in_progress and not self.push_in_progress.is_done()
@@ -108,13 +115,13 @@ class CheckpointingTrainer(SFTTrainer):
         if self.push_in_progress is not None and not self.push_in_progress.is_done():
             return
         say = f"Training in progress, step {self.state.global_step}"
-        where = {"repo_id": self.hub_model_id, "folder_path": checkpoint_folder, "run_as_future": True}
+        where: dict[str, Any] = {"repo_id": self.hub_model_id, "folder_path": checkpoint_folder, "run_as_future": True}
         self._pushed = Path(checkpoint_folder)
         jobs = [upload_folder(**where, commit_message=say, ignore_patterns=list(OF_TRAINING))]
         if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             name = "last-checkpoint" if self.args.hub_strategy is HubStrategy.CHECKPOINT else self._pushed.name
             jobs.append(upload_folder(**where, path_in_repo=name, commit_message=f"{say}, checkpoint"))
-        self.push_in_progress = PushInProgress(jobs)
+        self.push_in_progress = PushInProgress(jobs)  # type: ignore[arg-type]
 
     # Going on
 
@@ -161,11 +168,35 @@ class CheckpointingTrainer(SFTTrainer):
 
     # Stopping
 
+    def end_step(self) -> bool:
+        """Whether the run is to stop here, which all of its processes agree on."""
+        asked = (self.stop.asked() or 0) if ranks.is_main() else 0
+        self.exit_code = ranks.largest(asked) or None
+        return self.exit_code is not None
+
     def _maybe_log_save_evaluate(self, tr_loss: torch.Tensor, *some: Any, **more: Any) -> None:
         self._unlogged = tr_loss
-        if self.is_stopped and self.control.should_evaluate:  # which may take minutes that the run does not have
+        if (
+            self.exit_code is not None and self.control.should_evaluate
+        ):  # it may take minutes that the run does not have
             self.control.should_evaluate, self.owes_evaluation = False, True
         super()._maybe_log_save_evaluate(tr_loss, *some, **more)
+
+    def _evaluate(self, *some: Any, **more: Any) -> Any:
+        """An evaluation in the loop; a signal breaks it off, and the run that goes on owes it."""
+        rows, sizes = len(self.state.log_history), {path: _synced_size(path) for path in self.files}
+        try:
+            with self.stop.breaking_off():
+                return super()._evaluate(*some, **more)
+        except Interrupted as stopped:
+            if stopped.exit_code != self.stop.exit_code or ranks.world_size() > 1:
+                raise
+            self.exit_code, self.owes_evaluation = stopped.exit_code, True
+            self.control.should_save = self.control.should_training_stop = True
+            del self.state.log_history[rows:]
+            for path, size in sizes.items():
+                checkpoints.cut(path, size)
+            return {}
 
 
 class _Loop(TrainerCallback):
@@ -180,8 +211,8 @@ class _Loop(TrainerCallback):
         return control
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        if self.trainer.stop():
-            self.trainer.is_stopped = control.should_save = control.should_training_stop = True
+        if self.trainer.end_step():
+            control.should_save = control.should_training_stop = True
         return control
 
 

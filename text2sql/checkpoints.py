@@ -39,7 +39,7 @@ def write(folder: Path, fill: Callable[[Path], None]) -> None:
         _seal(aside)
     except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in NO_SPACE or "No space left" in str(error):
+        if getattr(error, "errno", None) in NO_SPACE or "No space left" in str(error):
             raise RuntimeError(
                 f"no space is left for {folder}: {error}; the checkpoints before it are kept. Free some, or lower "
                 "trainer.save_total_limit, and go on with resume=true in the same folder"
@@ -79,12 +79,15 @@ def sync(path: Path) -> None:
 
 
 def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with the checkpoint `folder`, in words, or None: every file has the size and checksum it was written with."""
+    """What is wrong with a checkpoint, in words; None if every file has the size and checksum it was written with."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files, sealed = manifest["files"], manifest["sha256"]
@@ -152,3 +155,16 @@ def clear_away(folder: Path, after: int | None) -> None:
     for path in all_in(folder):
         if after is None or step_of(path) > after:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def cut(path: Path, size: int) -> None:
+    """Cut a file to the size that it had; one that is shorter by now has lost rows, which the log says."""
+    if not path.exists():
+        return
+    if size == 0:
+        path.unlink()
+        return
+    if path.stat().st_size < size:
+        log.warning("%s is shorter than when the checkpoint was made; rows of it are lost", path)
+        return
+    os.truncate(path, size)

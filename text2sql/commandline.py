@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from text2sql import ranks
 from text2sql.config import Config
+from text2sql.preemption import Interrupted
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 UNWRITABLE = (NotADirectoryError, FileExistsError, PermissionError)
@@ -64,8 +65,11 @@ def readable_errors() -> Iterator[None]:
             raise
         print(f"{'' if ranks.is_main() else f'[rank {ranks.rank()}] '}error: {explain(error)}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as stopped:
+        if not isinstance(stopped, Interrupted):
+            sys.exit(130)
+        print(f"interrupted: {stopped}", file=sys.stderr)
+        sys.exit(stopped.exit_code)
 
 
 @contextmanager

@@ -76,6 +76,7 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
         "trainer.batch_size": trainer.batch_size,
         "trainer.learning_rate": trainer.learning_rate,
         "trainer.max_length": trainer.max_length,
+        "trainer.max_hours": 1 if trainer.max_hours is None else trainer.max_hours,
         "hardware.max_tokens": hardware.max_tokens,
         "hardware.max_cache_tokens": 1 if hardware.max_cache_tokens is None else hardware.max_cache_tokens,
         "hardware.devices": hardware.devices,

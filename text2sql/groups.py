@@ -170,7 +170,7 @@ class Trainer:
     num_tokens: train on so many tokens, prompts included, in place of num_train_epochs, so that arms cost the same.
 
     `logging_steps`, `eval_steps` and `save_steps` below 1 are shares of the whole training; 1 and more count steps, so that
-    eval_steps=1 evaluates after every one.
+    eval_steps=1 evaluates after every one. After `max_hours` a run saves and ends as one that resume=true goes on with.
     """
 
     batch_size: int = MISSING
@@ -188,6 +188,7 @@ class Trainer:
     eval_steps: float = 0.25
     save_steps: float = 0.25
     save_total_limit: int = 2
+    max_hours: Optional[float] = None
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -94,7 +93,7 @@ def prepare(run: Path) -> Path | None:
     checkpoints.clear_away(folder, checkpoints.step_of(checkpoint) if checkpoint else None)
     sizes = _state(checkpoint)["files"] if checkpoint else {}
     for name in GROWING:
-        _cut(run / name, sizes.get(name, 0))
+        checkpoints.cut(run / name, sizes.get(name, 0))
     shutil.rmtree(run / "adapter", ignore_errors=True)
     (run / "metrics.json").unlink(missing_ok=True)
     if checkpoint is None:
@@ -115,16 +114,3 @@ def check_facts(checkpoint: Path, facts: Mapping[str, Any]) -> None:
 def _state(checkpoint: Path) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     return state
-
-
-def _cut(path: Path, size: int) -> None:
-    """Cut a file to the size that it had; one that is shorter by now has lost rows, which the log says."""
-    if not path.exists():
-        return
-    if size == 0:
-        path.unlink()
-        return
-    if path.stat().st_size < size:
-        log.warning("%s is shorter than when the checkpoint was made; rows of it are lost", path)
-        return
-    os.truncate(path, size)

@@ -69,11 +69,11 @@ def load_adapter(parameters: dict[str, torch.Tensor], folder: Path) -> None:
 
 def random_state() -> dict[str, Any]:
     """Where this process's random numbers are, for JSON: Python's, NumPy's, PyTorch's, and the current GPU's."""
-    kind, keys, *place = np.random.get_state()
+    kind, keys, *place = np.random.get_state(legacy=True)
     version, numbers, gauss = random.getstate()
     return {
         "python": [version, list(numbers), gauss],
-        "numpy": [kind, keys.tolist(), *place],  # type: ignore[union-attr]
+        "numpy": [kind, np.asarray(keys).tolist(), *place],
         "torch": _hex(torch.get_rng_state()),
         "cuda": _hex(torch.cuda.get_rng_state()) if torch.cuda.is_available() and torch.cuda.is_initialized() else None,
     }

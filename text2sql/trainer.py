@@ -160,7 +160,8 @@ def sft_config(config: Config, run: Path) -> SFTConfig:
     """TRL's settings for this config: upstream's names passed on unchanged; one batch of its loop is one optimizer step."""
     hardware, trainer, hub_settings = config.hardware, asdict(config.trainer), asdict(config.hub)
     batch_size = trainer.pop("batch_size")
-    del trainer["num_tokens"]  # training has turned it into max_steps
+    for ours in ("num_tokens", "max_hours"):  # training has turned the first into max_steps
+        del trainer[ours]
     precision = model.precision(hardware)
     on_cpu = hardware.device is Device.cpu
     if on_cpu:

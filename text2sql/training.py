@@ -25,6 +25,7 @@ from text2sql.example import Example
 from text2sql.machines import GIB
 from text2sql.memory import Memory
 from text2sql.passes import Row
+from text2sql.preemption import Interrupted, Stop
 from text2sql.tracking import Tracker
 from text2sql.trainer import TokenBudgetTrainer, sft_config
 
@@ -47,8 +48,9 @@ def train(config: Config, folder: str) -> float:
             f"hardware.fsdp=true shards a model over several processes and this run has one (hardware.devices="
             f"{config.hardware.devices}); raise hardware.devices, or set hardware.fsdp=false (hardware=gpu)"
         )
+    stop = Stop(config.trainer.max_hours)
     if not ranks.is_main():
-        return _train(config, run, resumed=False)[0]["validation/loss"]
+        return _train(config, run, stop)[0]["validation/loss"]
     if (loss := resuming.finished_loss(run, config)) is not None:
         return loss
     resumed = resuming.claim(
@@ -62,7 +64,8 @@ def train(config: Config, folder: str) -> float:
         gpu=torch.cuda.get_device_name() if config.hardware.device is Device.cuda else None,
     )
     try:
-        metrics, about = _train(config, run, resumed)
+        with stop.listening():
+            metrics, about = _train(config, run, stop, resumed)
     except BaseException as error:
         runs.finish(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error=repr(error))
         raise
@@ -86,7 +89,7 @@ def _plain(value: Any) -> Any:
     return value.name if isinstance(value, Enum) else value
 
 
-def _train(config: Config, run: Path, resumed: bool) -> tuple[dict[str, float], dict[str, Any]]:
+def _train(config: Config, run: Path, stop: Stop, resumed: bool = False) -> tuple[dict[str, float], dict[str, Any]]:
     started = time.monotonic()
     checkpoint = resuming.prepare(run) if resumed else None
     if config.resume == "true":
@@ -113,7 +116,7 @@ def _train(config: Config, run: Path, resumed: bool) -> tuple[dict[str, float], 
     try:
         timed = with_max_steps(config, [len(row) for row in train_set.rows])
         trainer = build_trainer(timed, adapted, tokenizer, train_set, validation_set, run, tracker)
-        trainer.facts, trainer.started = facts, started
+        trainer.facts, trainer.started, trainer.stop = facts, started, stop
         if not ranks.is_main():
             torch.manual_seed(config.seed + ranks.rank())  # dropout of its own for each rank's examples
         b_norm = model.lora_b_norm(adapted)
@@ -151,7 +154,10 @@ def _say(config: Config, train_set: Tokens, adapted: Any, parent: Path | None, b
 
 def _run_loop(trainer: TokenBudgetTrainer, checkpoint: Path | None) -> Any:
     """Train, from a checkpoint where there is one, and evaluate what came of it if the last step did not; the loop's result."""
-    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with trainer.stop.finishing_steps():
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.exit_code is not None:
+        raise Interrupted(trainer.exit_code)
     step, history = trainer.state.global_step, trainer.state.log_history
     if not any(entry["step"] == step and "eval_loss" in entry for entry in history):
         trainer.evaluate()
