@@ -59,9 +59,10 @@ fast_path   | memory attention fused                         | torch transformer
 graphs      | attention passes                               | torch                                |
 step        | ranks attention fused passes cross_entropy fast_path graphs | torch                   |
 sharding    | ranks attention passes cross_entropy fast_path step | torch                      |
+anomalies   |                                                | torch                                |
 snapshot    |                                                | numpy torch safetensors              |
 checkpointing | config ranks preemption model checkpoints snapshot | torch transformers huggingface_hub trl |
-trainer     | config ranks speed model passes fast_path graphs step sharding checkpointing | torch datasets trl |
+trainer     | config runs ranks anomalies speed model passes fast_path graphs step sharding checkpointing | torch datasets trl |
 prefixes    |                                                |                                      |
 prefill     | attention prefixes                             | torch                                |
 steps       | attention fast_path prefixes                   | torch                                |

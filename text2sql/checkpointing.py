@@ -35,6 +35,7 @@ class CheckpointingTrainer(SFTTrainer):
     model: Any  # upstream's types allow for None until the loop has begun
     processing_class: Any
     lr_scheduler: Any
+    optimizer: Any
 
     def __init__(self, config: Config, files: Sequence[Path] = (), **settings: Any) -> None:
         super().__init__(**settings)
@@ -133,6 +134,18 @@ class CheckpointingTrainer(SFTTrainer):
     def load_adapter(self, folder: Path) -> None:
         """Take the adapter's values from a checkpoint."""
         snapshot.load_adapter(model.adapter_state(self.model), folder)
+
+    def go_back(self) -> None:
+        """Take adapter and moments from the latest whole checkpoint; the schedule and the data go on from here."""
+        folder = checkpoints.newest_whole(Path(str(self.args.output_dir)))
+        if folder is None:
+            log.warning("there is no checkpoint to go back to yet")
+            return
+        saved = snapshot.read_json(folder / snapshot.STATE)["optimizer"]
+        self.load_adapter(folder)
+        groups = self.optimizer.state_dict()["param_groups"]
+        snapshot.load_optimizer(self.optimizer, folder, {"state": saved["state"], "param_groups": groups})
+        log.warning("adapter and moments are those of %s again", folder.name)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:

@@ -19,6 +19,7 @@ from text2sql.groups import Hardware as Hardware
 from text2sql.groups import Hub as Hub
 from text2sql.groups import Lora as Lora
 from text2sql.groups import Model as Model
+from text2sql.groups import OnNan as OnNan
 from text2sql.groups import Order as Order
 from text2sql.groups import Phase as Phase
 from text2sql.groups import Prompt as Prompt

@@ -38,6 +38,12 @@ class SqlForm(Enum):
     qualified = "qualified"
 
 
+class OnNan(Enum):
+    stop = "stop"
+    skip = "skip"
+    roll_back = "roll_back"
+
+
 class Device(Enum):
     cuda = "cuda"
     cpu = "cpu"
@@ -171,6 +177,9 @@ class Trainer:
 
     `logging_steps`, `eval_steps` and `save_steps` below 1 are shares of the whole training; 1 and more count steps, so that
     eval_steps=1 evaluates after every one. After `max_hours` a run saves and ends as one that resume=true goes on with.
+
+    `on_nan` is what becomes of a step whose loss or gradient is no number, which never reaches the adapter: the run ends
+    (`stop`), leaves the step out (`skip`), or takes adapter and moments from the last checkpoint as well (`roll_back`).
     """
 
     batch_size: int = MISSING
@@ -189,6 +198,7 @@ class Trainer:
     save_steps: float = 0.25
     save_total_limit: int = 2
     max_hours: Optional[float] = None
+    on_nan: OnNan = OnNan.stop
 
 
 @dataclass

@@ -21,7 +21,8 @@ MAY_DIFFER = (
     "hardware.max_cache_tokens hardware.gpu hardware.memory_gib hardware.name"
 ).split()
 """Settings, and groups with their dot, that leave what is learned as it is to the last bit."""
-GROWING = ("history.jsonl", "samples.jsonl")
+BAD_STEPS = "bad_steps.jsonl"
+GROWING = ("history.jsonl", "samples.jsonl", BAD_STEPS)
 
 
 def settings(config: Config) -> dict[str, Any]:

@@ -176,8 +176,10 @@ def _metrics(trainer: TokenBudgetTrainer, train_set: Tokens, validation_set: Tok
     """What became of a training, as numbers; passes and filling are those of this process."""
     losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
     step = trainer.step
+    odd = {"train/skipped_steps": trainer.odd.skipped, "train/fp16_overflows": trainer.odd.overflows}
     return {
-        "train/loss": result.training_loss,
+        **{name: float(count) for name, count in odd.items() if count},
+        "train/loss": result.training_loss * trainer.of_counted_steps(),
         "train/steps": float(trainer.state.global_step),
         "train/passes": float(step.num_passes),
         "train/filling_share": step.num_filling / max(1, step.num_tokens),
@@ -373,6 +375,8 @@ def build_trainer(
         model=adapted,
         args=sft_config(config, run),
         files=[run / name for name in resuming.GROWING],
+        names=[example.id for example in train_set.examples],
+        bad_steps=run / resuming.BAD_STEPS,
         processing_class=tokenizer,
         callbacks=[
             HistoryCallback(run / "history.jsonl", tracker),
