@@ -2,9 +2,10 @@
 
 Every run is a process of its own that trains the tiny model for ten steps in two epochs, with a checkpoint every two. It kills
 itself with SIGKILL at a place that a seed draws: half of them in a step, before its gradient or its optimizer, and half in a
-save, before or in the middle of a file, sync, rename or deletion. Then the same training goes on in the same folder, and its adapter and history are compared with those of a run that
-nobody disturbed, byte for byte. Beside it stands transformers' Trainer on the same rows, resumed as its documentation says. A
-kill is of the process, not of the machine: what the kernel has not yet written to the disk is not lost.
+save, before or in the middle of a file, sync, rename or deletion. Then the same training goes on in the same folder, and its
+adapter and history are compared with those of a run that nobody disturbed, byte for byte. Beside it stands transformers'
+Trainer on the same rows, resumed as its documentation says. A kill is of the process, not of the machine: what the kernel has
+not yet written to the disk is not lost.
 """
 
 from __future__ import annotations

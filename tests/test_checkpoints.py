@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from text2sql import checkpoints
+from text2sql import checkpoints, fitting, geometry, runs, training
 
 FILES = {"adapter.safetensors": b"a" * 4000, "deeper/state.json": b'{"step": 1}', "empty": b""}
 
@@ -172,3 +172,38 @@ def test_a_file_is_cut_to_where_it_was(tmp_path, caplog):
 def test_the_manifest_is_of_what_is_on_the_disk(folder):
     files = json.loads((folder / "checkpoint-1" / checkpoints.MANIFEST).read_text())["files"]
     assert {name: about["size"] for name, about in files.items()} == {k: len(v) for k, v in FILES.items()}
+
+
+# Room for them
+
+
+def test_a_disk_without_room_is_an_error_before_training_with_its_cure(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 10**9))
+    checkpoints.check_space(tmp_path / "not/yet", 2 * 10**8, 2)
+    with pytest.raises(
+        ValueError, match=r"1\.00 GB free.*up to 1\.20 GB.*save_total_limit=2 of 0\.30 GB.*hydra\.run\.dir"
+    ):
+        checkpoints.check_space(tmp_path / "not/yet", 3 * 10**8, 2)
+
+
+def test_what_a_checkpoint_takes_is_predicted(small, curriculum):
+    config = curriculum.one.config
+    predicted = fitting.checkpoint_bytes(config, geometry.of(config.model)) - fitting.BESIDE_THE_ADAPTER
+    folder = curriculum.one.run / "checkpoints/checkpoint-3"
+    weights = sum((folder / name).stat().st_size for name in ("adapter_model.safetensors", "optimizer.safetensors"))
+    assert predicted == pytest.approx(weights, rel=0.05)
+
+
+def test_a_run_that_meets_a_full_disk_keeps_the_checkpoint_before_and_ends_as_failed(small, tmp_path, monkeypatch):
+    sync = checkpoints.sync
+
+    def refuse(path):
+        if path.name == "optimizer.safetensors" and "checkpoint-2" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(path)
+
+    monkeypatch.setattr(checkpoints, "sync", refuse)
+    with pytest.raises(RuntimeError, match="no space is left for .*checkpoint-2"):
+        training.train(small("phase=1", "trainer.save_steps=1", "eval.num_live_samples=0"), str(tmp_path))
+    assert checkpoints.newest_whole(tmp_path / "checkpoints").name == "checkpoint-1"
+    assert runs.read(tmp_path)["status"] == "failed"

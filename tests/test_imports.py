@@ -71,7 +71,8 @@ decoding    | speed prefixes prefill steps checking          | torch            
 generation  | fast_path decoding checking                    | torch bitsandbytes                   | constraint
 vllm_engine | config model                                   |                                      | vllm
 callbacks   | example runs tracking config prompts scorer sql generation | transformers             |
-training    | example runs resuming preemption tracking hub config ranks prompts data report geometry machines memory fitting model passes sharding trainer callbacks | torch transformers huggingface_hub |
+encoding    | example config prompts                         |                                      |
+training    | example runs checkpoints resuming preemption tracking hub config ranks encoding data report geometry machines memory fitting model passes sharding trainer callbacks | torch transformers huggingface_hub |
 voting      | example scorer                                 |                                      |
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts model fast_path checking generation vllm_engine voting repair | tqdm | constraint

@@ -19,6 +19,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+GB = 1e9
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NAME = re.compile(r"checkpoint-(\d+)")
 PARTIAL, REPLACED = ".partial", ".replaced"
@@ -155,6 +156,21 @@ def clear_away(folder: Path, after: int | None) -> None:
     for path in all_in(folder):
         if after is None or step_of(path) > after:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def check_space(folder: Path, num_bytes: int, keep: int) -> None:
+    """ValueError unless the disk of `folder` has room for checkpoints of `num_bytes`, of which `keep` stay.
+
+    One more is written before the oldest goes, and the adapter of the end is counted as another.
+    """
+    where = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free, wanted = shutil.disk_usage(where).free, num_bytes * (max(keep, 1) + 2)
+    if free < wanted:
+        raise ValueError(
+            f"{folder} has {free / GB:.2f} GB free and the run's checkpoints take up to {wanted / GB:.2f} GB "
+            f"(trainer.save_total_limit={keep} of {num_bytes / GB:.2f} GB each, one being written and the adapter); free "
+            "some, lower trainer.save_total_limit or lora.r, or choose a folder on another disk with hydra.run.dir=DIR"
+        )
 
 
 def cut(path: Path, size: int) -> None:

@@ -166,6 +166,7 @@ class Hardware:
     fast_path: bool = True
     cuda_graphs: Optional[bool] = None
     fsdp: bool = False
+    deterministic: bool = False
     gpu: Optional[str] = None
     memory_gib: Optional[float] = None
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,10 +14,11 @@ import torch
 from huggingface_hub import upload_folder
 from transformers import set_seed
 
+from text2sql import checkpoints, data, fitting, geometry, hub, machines, model, ranks, report, resuming, runs, sharding
 from text2sql import config as configuration
-from text2sql import data, fitting, geometry, hub, machines, model, prompts, ranks, report, resuming, runs, sharding
 from text2sql.callbacks import HistoryCallback, SQLSampleCallback
 from text2sql.config import Config, Device
+from text2sql.encoding import encode_side_by_side
 from text2sql.example import Example
 from text2sql.machines import GIB
 from text2sql.memory import Memory
@@ -31,9 +29,6 @@ from text2sql.trainer import TokenBudgetTrainer, sft_config
 
 log = logging.getLogger(__name__)
 
-EXAMPLES_A_PROCESS, MAX_PROCESSES = 500, 16
-"""How many examples are worth a process of their own for encoding, and how many processes there are at most."""
-
 
 def train(config: Config, folder: str) -> float:
     """Train the phase that `config` describes and write everything about it to `folder`; returns the validation loss.
@@ -43,6 +38,7 @@ def train(config: Config, folder: str) -> float:
     """
     run = Path(folder)
     model.check_device(replace(config.hardware, devices=ranks.local_world_size()))
+    model.be_deterministic(config.hardware.deterministic)
     if config.hardware.fsdp and ranks.world_size() == 1:
         raise ValueError(
             f"hardware.fsdp=true shards a model over several processes and this run has one (hardware.devices="
@@ -108,7 +104,7 @@ def _train(config: Config, run: Path, stop: Stop, resumed: bool = False) -> tupl
     train_set = Tokens.of(loaded.examples, tokenizer, config)
     validation_set = Tokens.of(held_out.examples, tokenizer, config)
     remembered = _of_parent(parent, config, tokenizer)
-    config, needed = _before_weights(config, [len(row) for row in train_set.rows])
+    config, needed = _before_weights(config, [len(row) for row in train_set.rows], run)
     set_seed(config.seed)  # the adapter's initial weights follow from it
     base = model.load_base(config)
     adapted = model.load_adapter(base, parent, trainable=True) if parent else model.new_adapter(base, config.lora)
@@ -202,8 +198,11 @@ def _peak(config: Config, needed: Memory | None) -> dict[str, float]:
     return {"train/peak_gib": round(torch.cuda.max_memory_allocated() / GIB, 2), **predicted}
 
 
-def _before_weights(config: Config, lengths: list[int]) -> tuple[Config, Memory | None]:
-    """The config with what memory decides, and the memory that training it takes; ValueError if it cannot fit here."""
+def _before_weights(config: Config, lengths: list[int], run: Path) -> tuple[Config, Memory | None]:
+    """The config with what memory decides, and the memory that training it takes; ValueError if it cannot fit here.
+
+    So it is if the disk has no room for the checkpoints.
+    """
     machine = machines.of(replace(config.hardware, gpu=None))  # the device of this process, whatever the preset names
     try:
         shape = geometry.of(config.model)
@@ -211,6 +210,7 @@ def _before_weights(config: Config, lengths: list[int]) -> tuple[Config, Memory 
         log.warning("memory is not predicted: %s", error)
         checkpointing = config.hardware.gradient_checkpointing is not False
         return replace(config, hardware=replace(config.hardware, gradient_checkpointing=checkpointing)), None
+    checkpoints.check_space(run, fitting.checkpoint_bytes(config, shape), config.trainer.save_total_limit)
     config = fitting.settle(config, shape, machine, lengths)
     needed = fitting.check_fits(config, shape, machine, lengths)
     if needed is not None and machine is not None:
@@ -276,52 +276,6 @@ def _parent(config: Config, run: Path) -> Path | None:
     if ranks.is_main():
         runs.note(run, parent=str(folder))  # a run that is broken off goes on with this one, whatever is newer by then
     return folder
-
-
-Kept = tuple[Example, prompts.Encoded]
-
-
-def encode_side_by_side(
-    examples: Sequence[Example], tokenizer: Any, config: Config, num_processes: int | None = None
-) -> tuple[list[Kept], list[str]]:
-    """`prompts.encode_all` by several processes, one a core where nobody says; by this one where there are few examples.
-
-    The processes are forks, as PyTorch's data loaders have them, and touch no GPU: looking values up and tokenising is all.
-    """
-    cores = os.cpu_count() or 1
-    num_processes = num_processes or min(cores, len(examples) // EXAMPLES_A_PROCESS, MAX_PROCESSES)
-    if num_processes < 2 or sys.platform != "linux":
-        return prompts.encode_all(tokenizer, examples, config)
-    size = -(-len(examples) // num_processes)
-    parts = [examples[start : start + size] for start in range(0, len(examples), size)]
-    variable = "TOKENIZERS_PARALLELISM"  # unset, the library warns of every fork
-    before = os.environ.get(variable)
-    os.environ[variable] = "false"
-    try:
-        with multiprocessing.get_context("fork").Pool(num_processes, _remember, (parts, tokenizer, config)) as pool:
-            done = pool.map(_encode_part, range(len(parts)), chunksize=1)
-    finally:
-        os.environ.pop(variable)
-        if before is not None:
-            os.environ[variable] = before
-    kept = [(parts[i][k], one) for i, (ours, _) in enumerate(done) for k, one in ours]
-    return kept, [message for _, messages in done for message in messages]
-
-
-_work: Any = None
-
-
-def _remember(*work: Any) -> None:
-    """What a process of the pool works on: memory that it has in common with its parent."""
-    global _work
-    _work = work
-
-
-def _encode_part(number: int) -> tuple[list[tuple[int, prompts.Encoded]], list[str]]:
-    parts, tokenizer, config = _work
-    encoded, too_long = prompts.encode_all(tokenizer, parts[number], config)
-    place = {id(example): k for k, example in enumerate(parts[number])}
-    return [(place[id(example)], one) for example, one in encoded], too_long
 
 
 @dataclass(frozen=True)
