@@ -25,8 +25,11 @@ tiny        | cache                                          |                  
 smollm2     | cache                                          |                                      | torch transformers tokenizers gguf tqdm
 groups      |                                                | omegaconf                            |
 config      | groups                                         | hydra omegaconf                      |
-ranks       |                                                |                                      |
-commandline | config ranks                                   | hydra omegaconf                      |
+ranks       |                                                |                                      | torch
+checkpoints |                                                |                                      |
+resuming    | checkpoints config runs                        |                                      |
+preemption  | ranks                                          |                                      |
+commandline | config ranks preemption                        | hydra omegaconf                      |
 relevance   | example                                        |                                      |
 values      | cache example relevance sql                    |                                      |
 serialise   | example sql                                    |                                      |
@@ -60,7 +63,10 @@ fast_path   | memory attention fused                         | torch transformer
 graphs      | attention passes                               | torch                                |
 step        | ranks attention fused passes cross_entropy fast_path graphs | torch                   |
 sharding    | ranks attention passes cross_entropy fast_path step | torch                      |
-trainer     | config ranks speed model passes fast_path graphs step sharding | torch datasets trl            |
+anomalies   |                                                | torch                                |
+snapshot    |                                                | numpy torch safetensors              |
+checkpointing | config ranks preemption model checkpoints snapshot | torch transformers huggingface_hub trl |
+trainer     | config runs ranks anomalies speed model passes fast_path graphs step sharding checkpointing | torch datasets trl |
 prefixes    |                                                |                                      |
 prefill     | attention prefixes                             | torch                                |
 steps       | attention fast_path prefixes                   | torch                                |
@@ -69,12 +75,13 @@ decoding    | speed prefixes prefill steps checking          | torch            
 generation  | fast_path decoding checking                    | torch bitsandbytes                   | constraint
 vllm_engine | config model                                   |                                      | vllm
 callbacks   | example runs ranks tracking config prompts scorer sql generation studies | torch transformers |
-training    | example runs tracking hub config ranks prompts data report studies geometry machines memory fitting lineage merging model passes sharding trainer callbacks | torch transformers huggingface_hub |
+encoding    | example config prompts                         |                                      |
+training    | example runs checkpoints resuming preemption tracking hub config ranks encoding data report studies geometry machines memory fitting lineage merging model passes sharding trainer callbacks | torch transformers huggingface_hub |
 voting      | example scorer                                 |                                      |
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts merging model fast_path checking generation vllm_engine voting repair | tqdm | constraint
 scoring     | example sql runs hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
-launch      | runs config ranks commandline                  |                                      | torch tqdm model training scoring
+launch      | runs config ranks commandline preemption resuming |                                      | torch tqdm model training scoring
 train.py    | config prompts data commandline launch         | hydra omegaconf                      |
 evaluate.py | commandline                                    | hydra omegaconf                      | scoring
 """

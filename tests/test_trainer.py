@@ -255,7 +255,9 @@ def test_upstreams_names_are_passed_on_unchanged(compose, passed, hardware):
         "save_steps": 0.5,
         "save_total_limit": 3,
     }
-    assert overrides.keys() | {"batch_size", "num_tokens"} == {field.name for field in dataclasses.fields(Trainer)}
+    assert overrides.keys() | {"batch_size", "num_tokens", "max_hours", "on_nan"} == {
+        field.name for field in dataclasses.fields(Trainer)
+    }
     settings = passed(
         compose(["model=tiny", f"hardware={hardware}", "seed=5", *(f"trainer.{k}={v}" for k, v in overrides.items())])
     )

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from text2sql import ranks
 from text2sql.config import Config
+from text2sql.preemption import Interrupted
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 UNWRITABLE = (NotADirectoryError, FileExistsError, PermissionError)
@@ -52,20 +53,30 @@ def readable_errors() -> Iterator[None]:
     if ranks.is_main() and not prints_and_ends:
         print(f"{Path(sys.argv[0]).name}: composing the config", file=sys.stderr, flush=True)
     if os.environ.get("HYDRA_FULL_ERROR"):
-        with _one_rank_writes():
+        with _one_rank_writes(), _interrupted():
             yield
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands errors on instead of printing its own version
     try:
-        with _one_rank_writes():
+        with _one_rank_writes(), _interrupted():
             yield
     except (HydraException, OmegaConfBaseException, ValueError, RuntimeError, OSError) as error:
         if not is_users_mistake(error):
             raise
         print(f"{'' if ranks.is_main() else f'[rank {ranks.rank()}] '}error: {explain(error)}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+
+
+@contextmanager
+def _interrupted() -> Iterator[None]:
+    """End with the exit code that says how a run was interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        if not isinstance(stopped, Interrupted):
+            sys.exit(130)
+        print(f"interrupted: {stopped}", file=sys.stderr)
+        sys.exit(stopped.exit_code)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from text2sql.groups import Hardware as Hardware
 from text2sql.groups import Hub as Hub
 from text2sql.groups import Lora as Lora
 from text2sql.groups import Model as Model
+from text2sql.groups import OnNan as OnNan
 from text2sql.groups import Order as Order
 from text2sql.groups import Phase as Phase
 from text2sql.groups import Prompt as Prompt
@@ -77,6 +78,7 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
         "trainer.batch_size": trainer.batch_size,
         "trainer.learning_rate": trainer.learning_rate,
         "trainer.max_length": trainer.max_length,
+        "trainer.max_hours": 1 if trainer.max_hours is None else trainer.max_hours,
         "hardware.max_tokens": hardware.max_tokens,
         "hardware.max_cache_tokens": 1 if hardware.max_cache_tokens is None else hardware.max_cache_tokens,
         "hardware.devices": hardware.devices,

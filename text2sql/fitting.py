@@ -17,6 +17,8 @@ RESERVE_GIB = {Device.cuda: 0.6, Device.cpu: 1.5}
 RESERVE_SHARE = 0.03
 """Of the memory, lost between allocations."""
 CURES_SHOWN = 4
+BESIDE_THE_ADAPTER = 24_000_000
+"""Bytes of a checkpoint that are no weights: Mistral NeMo's tokenizer is most of them."""
 HALF = {"fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -52,6 +54,12 @@ def settle(config: Config, geometry: Geometry, machine: Machine | None, lengths:
     if machine is not None and fits(faster, memory.estimate(faster, geometry, machine, lengths), machine):
         return faster
     return _changed(config, "hardware", gradient_checkpointing=True)[1]
+
+
+def checkpoint_bytes(config: Config, geometry: Geometry) -> int:
+    """The predicted size of one checkpoint: adapter, the optimizer's moments, and beside them tokenizer and state."""
+    parts = {part.name: part.bytes for part in memory.learned(config, geometry)}
+    return parts["adapters"] + parts["optimizer"] + BESIDE_THE_ADAPTER
 
 
 def check_fits(

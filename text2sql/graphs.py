@@ -130,11 +130,14 @@ class GraphedPasses:
         self._fill(recorded, examples, factor)
         before = step.adapter.buffer.clone()
         if len(self.recordings) < WARMED_UP:
+            numbers = torch.cuda.get_rng_state(device)
             aside = torch.cuda.Stream()
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):
                 self._run(step, recorded, layout)
             torch.cuda.current_stream().wait_stream(aside)
+            # a run that goes on from a checkpoint records again, and its dropout must not be another for it
+            torch.cuda.set_rng_state(numbers, device)
         torch.cuda.synchronize()
         # relaxed: a size may want a kernel that no other had, and loading it is no part of the recording
         with torch.cuda.graph(recorded.graph, pool=self.pool, capture_error_mode="relaxed"):

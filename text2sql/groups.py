@@ -38,6 +38,12 @@ class SqlForm(Enum):
     qualified = "qualified"
 
 
+class OnNan(Enum):
+    stop = "stop"
+    skip = "skip"
+    roll_back = "roll_back"
+
+
 class Device(Enum):
     cuda = "cuda"
     cpu = "cpu"
@@ -165,6 +171,7 @@ class Hardware:
     fast_path: bool = True
     cuda_graphs: Optional[bool] = None
     fsdp: bool = False
+    deterministic: bool = False
     gpu: Optional[str] = None
     memory_gib: Optional[float] = None
 
@@ -175,7 +182,10 @@ class Trainer:
     num_tokens: train on so many tokens, prompts included, in place of num_train_epochs, so that arms cost the same.
 
     `logging_steps`, `eval_steps` and `save_steps` below 1 are shares of the whole training; 1 and more count steps, so that
-    eval_steps=1 evaluates after every one.
+    eval_steps=1 evaluates after every one. After `max_hours` a run saves and ends as one that resume=true goes on with.
+
+    `on_nan` is what becomes of a step whose loss or gradient is no number, which never reaches the adapter: the run ends
+    (`stop`), leaves the step out (`skip`), or takes adapter and moments from the last checkpoint as well (`roll_back`).
     """
 
     batch_size: int = MISSING
@@ -193,6 +203,8 @@ class Trainer:
     eval_steps: float = 0.25
     save_steps: float = 0.25
     save_total_limit: int = 2
+    max_hours: Optional[float] = None
+    on_nan: OnNan = OnNan.stop
 
 
 @dataclass

@@ -6,6 +6,7 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
-from text2sql import commandline, ranks, runs
+from text2sql import commandline, preemption, ranks, resuming, runs
 from text2sql.config import Config, Device
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,10 @@ def run(config: Config, folder: str) -> float:
     if config.eval.after_phase == config.phase.number and ranks.is_main() and not _pruned(run):
         from text2sql import scoring
 
+        if config.resume == "true" and (evaluated := runs.read(run / "evaluation")) is not None:
+            if evaluated.get("status") == "finished":
+                return loss
+            shutil.rmtree(run / "evaluation")
         scoring.score(replace(config, adapter=str(run / "adapter"), merge_adapter=None), str(run / "evaluation"))
         parts = [json.loads((part / "metrics.json").read_text()) for part in (run, run / "evaluation")]
         runs.write_json(run / "metrics.json", parts[0] | parts[1])
@@ -58,6 +63,8 @@ def train(config: Config, folder: str) -> float:
         if ranks.is_main():
             _stamp_when_ended(Path(folder))
         return _train_as_rank(config, folder)
+    if (loss := resuming.finished_loss(Path(folder), config)) is not None:
+        return loss
     if config.hardware.devices == 1:
         from text2sql import training
 
@@ -83,9 +90,8 @@ def _train_as_rank(config: Config, folder: str) -> float:
         torch.cuda.set_device(device)
     backend = "gloo" if device is None else "cpu:gloo,cuda:nccl"
     distributed.init_process_group(backend, timeout=LONGEST_WAIT, device_id=device)
-    agreed = [folder]
-    distributed.broadcast_object_list(agreed, src=0)
-    loss = training.train(config, agreed[0])
+    folder, done = ranks.agreed((folder, resuming.finished_loss(Path(folder), config) if ranks.is_main() else None))
+    loss = training.train(config, folder) if done is None else done
     distributed.destroy_process_group()  # not after an error: it would wait for ranks that may be gone
     return loss
 
@@ -95,7 +101,7 @@ def _stamp_when_ended(run: Path) -> None:
 
     A thread does it: the main one may be waiting in a collective for that very rank, where Python handles no signals.
     """
-    is_ours = not (run / "run.json").exists()
+    before = runs.read(run)
     reads, writes = os.pipe()
     os.set_blocking(writes, False)
     signal.set_wakeup_fd(writes)
@@ -104,7 +110,7 @@ def _stamp_when_ended(run: Path) -> None:
     def watch() -> None:
         while os.read(reads, 1)[0] != signal.SIGTERM:
             pass
-        if is_ours and (run / "run.json").exists():
+        if runs.read(run) != before:
             runs.finish(run, "interrupted", error="SIGTERM: another rank has failed, or somebody has ended the run")
         os._exit(128 + signal.SIGTERM)
 
@@ -124,8 +130,14 @@ def _start_ranks(config: Config, run: Path) -> float:
     for name in NOISY:
         logging.getLogger(name).addHandler(logging.NullHandler())
         logging.getLogger(name).propagate = False
-    is_ours = not (run / "run.json").exists()  # else rank 0 refuses the folder, and its stamp stays as it is
+    before = runs.read(run)  # if rank 0 refuses the folder, its stamp stays as it is
     with tempfile.TemporaryDirectory(prefix="text2sql-ranks-") as aside, _nothing_left_behind():
+        stop_file = Path(aside) / "stop"
+        preemption.hear_for_ranks(stop_file, _end_ranks)
+        # torch 2.8 has no such setting: there a first signal, too, ends ranks at once
+        left_alone: dict[str, Any] = {"signals_to_handle": "SIGHUP,SIGQUIT"}
+        if "signals_to_handle" not in LaunchConfig.__dataclass_fields__:
+            left_alone = {}
         launch = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -137,27 +149,52 @@ def _start_ranks(config: Config, run: Path) -> float:
             run_id=run.name,
             start_method="spawn",
             logs_specs=DefaultLogsSpecs(log_dir=aside),
+            **left_alone,
         )
         try:
-            return elastic_launch(launch, _rank)(config, str(run), aside, _outputs())[0]
+            return _loss(elastic_launch(launch, _rank)(config, str(run), aside, _outputs())[0])
+        except preemption.Interrupted:
+            raise  # rank 0 has stamped it
         except ChildFailedError as failed:
             rank, error = _first_error(*failed.get_first_failure(), Path(aside))
             end: dict[str, Any] = {"status": "failed", "error": f"rank {rank}: {error!r}"}
         except (SignalException, KeyboardInterrupt) as stopped:
-            error, end = KeyboardInterrupt(), {"status": "interrupted", "error": repr(stopped)}
-    if is_ours and (run / "run.json").exists():
+            error = preemption.Interrupted(int(stop_file.read_text())) if stop_file.exists() else KeyboardInterrupt()
+            end = {"status": "interrupted", "error": repr(stopped)}
+    if runs.read(run) != before:
         runs.finish(run, **end)
     raise error
 
 
-def _rank(config: Config, folder: str, aside: str, outputs: list[Output]) -> float:
-    """One process of the run; what goes wrong in it is written to `aside`, for the parent to tell and to stamp."""
+def _end_ranks() -> None:
+    from torch.distributed.elastic.multiprocessing import SignalException
+
+    raise SignalException("the run is ended at once", sigval=signal.SIGTERM)
+
+
+def _loss(ended: tuple[float, int | None]) -> float:
+    """What rank 0 gave back: its loss, unless it was asked to stop."""
+    loss, exit_code = ended
+    if exit_code is not None:
+        raise preemption.Interrupted(exit_code)
+    return loss
+
+
+def _rank(config: Config, folder: str, aside: str, outputs: list[Output]) -> tuple[float, int | None]:
+    """One process of the run; what goes wrong in it is written to `aside`, for the parent to tell and to stamp.
+
+    Returns its loss, and the exit code of the run if it was asked to stop.
+    """
+    os.setpgrp()  # a terminal's Ctrl-C is for the parent, which lets the step be finished
+    os.environ[preemption.STOP_FILE] = str(Path(aside) / "stop")
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)  # end at once, even inside a collective; the parent writes the run's end
     _log_as_rank(outputs)
     _share_cores()
     try:
-        return _train_as_rank(config, folder)
+        return _train_as_rank(config, folder), None
+    except preemption.Interrupted as stopped:
+        return float("nan"), stopped.exit_code
     except Exception as error:
         runs.write_json(Path(aside) / f"rank-{ranks.rank()}.json", _describe(error))
         time.sleep(ECHO_S)  # if this only echoes the death of another rank, the parent is to see that one first

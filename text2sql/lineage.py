@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from text2sql import hub, merging, model, runs
+from text2sql import hub, merging, model, ranks, runs
 from text2sql.config import Config
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,14 @@ def to_merge(config: Config, run: Path) -> Path | None:
     """The folder of the adapter to merge into the base model, of any shape; None where there is none to merge."""
     if config.merge_adapter is None:
         return None
-    folder = newest(config, run) if config.merge_adapter == "auto" else hub.fetch_adapter(config.merge_adapter)
+    if config.resume == "true" and (known := (runs.read(run) or {}).get("merged_parent")):
+        folder = Path(known)
+    else:
+        folder = newest(config, run) if config.merge_adapter == "auto" else hub.fetch_adapter(config.merge_adapter)
     log.info("merge_adapter=%s merges %s into the base model", config.merge_adapter, folder)
     model.check_adapter(folder, config, any_shape=True)
+    if ranks.is_main():
+        runs.note(run, merged_parent=str(folder))
     return folder
 
 

@@ -93,7 +93,7 @@ def estimate(
     precision, tokens = machines.precision(config.hardware, machine), tokens_per_pass(config, lengths)
     parts = (
         *_weights(config, geometry, precision),
-        *_learned(config, geometry),
+        *learned(config, geometry),
         _kept(config, geometry, machine, precision, tokens),
         *_moments(_passing(config, geometry, machine, precision, tokens), _logits(config, geometry, precision, tokens)),
     )
@@ -139,7 +139,7 @@ def _linear_bytes(config: Config) -> tuple[float, str]:
     return (1.0, "8-bit") if config.quant.load_in_8bit else (BYTES[config.hardware.dtype], config.hardware.dtype)
 
 
-def _learned(config: Config, geometry: Geometry) -> list[Part]:
+def learned(config: Config, geometry: Geometry) -> list[Part]:
     learned = geometry.num_adapter_weights(config.lora.r, config.lora.target_modules)
     optim = config.trainer.optim
     eight_bit = "8bit" in optim and config.hardware.device is Device.cuda

@@ -198,6 +198,16 @@ def _from_pretrained(kind: Any, model: Model, **settings: Any) -> Any:
         ) from error
 
 
+def be_deterministic(wanted: bool) -> None:
+    """Let torch take only operations that give the same bits each time, or again whichever is fastest.
+
+    Before a GPU is first used; an operation that has no such form is then an error of torch's that names it.
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+
+
 def new_adapter(base: Any, lora: Lora) -> Any:
     """A fresh LoRA adapter on `base`; its B matrices are zero, so it changes nothing yet."""
     return get_peft_model(base, LoraConfig(**asdict(lora)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 
 def launched() -> bool:
@@ -33,3 +34,37 @@ def local_world_size() -> int:
 def is_main() -> bool:
     """Whether this is the process that logs, saves and writes the run folder."""
     return rank() == 0
+
+
+def gathered(value: Any) -> list[Any]:
+    """What every process gives here, in their order; a collective."""
+    if world_size() == 1:
+        return [value]
+    from torch import distributed
+
+    found: list[Any] = [None] * world_size()
+    distributed.all_gather_object(found, value)
+    return found
+
+
+def agreed(value: Any) -> Any:
+    """What the main process gives here, in every one; a collective."""
+    if world_size() == 1:
+        return value
+    from torch import distributed
+
+    told = [value]
+    distributed.broadcast_object_list(told, src=0)
+    return told[0]
+
+
+def largest(value: int) -> int:
+    """The largest number that a process gives here; a collective on the CPU, for which no GPU waits."""
+    if world_size() == 1:
+        return value
+    import torch
+    from torch import distributed
+
+    number = torch.tensor(value)
+    distributed.all_reduce(number, op=distributed.ReduceOp.MAX)
+    return int(number)

@@ -48,34 +48,79 @@ def start(folder: Path, **stamp: Any) -> dict[str, Any]:
 
     ValueError if another run has claimed it or if it cannot be written.
     """
-    record = {
-        "status": "running",
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "versions": versions(),
-        "platform": platform.platform(),
-        **processor(),
-        **commit(),
-        **stamp,
-    }
+    record = _stamp(stamp)
     cure = "choose another with hydra.run.dir=DIR (hydra.sweep.dir=DIR in a multirun)"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "run.json").open("x", encoding="utf-8") as file:
             json.dump(record, file, indent=2, sort_keys=True, default=str)
     except FileExistsError:
-        raise ValueError(f"{folder} already holds a run; {cure}") from None
+        raise ValueError(f"{folder} already holds a run; {cure}, or go on with a training by resume=true") from None
     except OSError as error:
         raise ValueError(f"cannot write the run folder {folder}: {error.strerror}; {cure}") from None
     return record
 
 
+def restart(folder: Path, before: Mapping[str, Any], **stamp: Any) -> None:
+    """Claim `folder` once more for the run that was broken off in it, whose stamp was `before`; its first start is kept."""
+    kept = {key: before[key] for key in ("started", "parent", "merged_parent") if key in before}
+    again = [*before.get("resumed", []), _now()]
+    write_json(folder / "run.json", {**_stamp(stamp), **kept, "resumed": again})
+
+
+def _stamp(more: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "status": "running",
+        "started": _now(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "versions": versions(),
+        "platform": platform.platform(),
+        "process": process(),
+        **processor(),
+        **commit(),
+        **more,
+    }
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The stamp in `folder`: None where there is none, an empty one if it was broken off while it was written."""
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def process(pid: int | None = None) -> dict[str, Any] | None:
+    """This process, or that of number `pid`, so that no later one is taken for it; None where it has ended or is not known."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        fields = Path(f"/proc/{pid or os.getpid()}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else {"pid": pid or os.getpid(), "boot": boot, "ticks": int(fields[19])}
+
+
+def is_at_work(record: Mapping[str, Any]) -> bool:
+    """Whether the process that wrote this stamp still runs, on this machine."""
+    stamped = record.get("process")
+    return record.get("status") == "running" and stamped is not None and process(stamped["pid"]) == stamped
+
+
+def note(folder: Path, **more: Any) -> None:
+    """Write into a run's stamp what has become known."""
+    write_json(folder / "run.json", {**json.loads((folder / "run.json").read_text(encoding="utf-8")), **more})
+
+
 def finish(folder: Path, status: str, **more: Any) -> None:
     """Write the end of a run into its run.json: status `finished` or `failed`, and what became known meanwhile."""
-    path = folder / "run.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
-    record.update(status=status, finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"), **more)
-    write_json(path, record)
+    note(folder, status=status, finished=_now(), **more)
 
 
 def versions() -> dict[str, str]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
-from text2sql import fast_path, model, ranks, sharding, speed
-from text2sql.config import Config, Device
+from text2sql import fast_path, model, ranks, runs, sharding, speed
+from text2sql.anomalies import MAX_IN_A_ROW, Seen, Spikes, Watch
+from text2sql.checkpointing import CheckpointingTrainer
+from text2sql.config import Config, Device, OnNan
 from text2sql.graphs import GraphedPasses
 from text2sql.passes import Row
 from text2sql.step import StepGradient
@@ -26,6 +29,22 @@ ELEMENTWISE = ("adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8b
 """Optimizers that treat every element of a parameter alike, or every block of 256."""
 
 
+OF_PASSES = ("num_tokens", "num_filling", "num_passes")
+
+
+@dataclass
+class OddSteps:
+    """Counts of steps that were left out: `skipped` are those that no number came of, `overflows` the gradient scaler's.
+
+    `unlogged` are the skipped ones since the last log, `in_a_row` those since the last good step.
+    """
+
+    skipped: int = 0
+    unlogged: int = 0
+    in_a_row: int = 0
+    overflows: int = 0
+
+
 class StepSampler(torch.utils.data.Sampler[list[int]]):
     """The examples of each optimizer step: a seeded shuffle for each epoch, cut into steps of batch_size.
 
@@ -34,11 +53,14 @@ class StepSampler(torch.utils.data.Sampler[list[int]]):
 
     def __init__(self, num_examples: int, batch_size: int, seed: int) -> None:
         self.num_examples, self.batch_size, self.seed, self.epoch = num_examples, batch_size, seed, 0
+        self.is_over = False
 
     def __len__(self) -> int:
         return -(-self.num_examples // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
+        if self.is_over:
+            return
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(self.num_examples, generator=generator).tolist()
         for start in range(0, len(order), self.batch_size):
@@ -60,8 +82,8 @@ def collate(rows: list[Row]) -> dict[str, list[Row]]:
     return {"rows": rows}
 
 
-class TokenBudgetTrainer(SFTTrainer):
-    """SFTTrainer whose optimizer steps are those of `StepGradient`; its schedule, checkpoints and callbacks are upstream's."""
+class TokenBudgetTrainer(CheckpointingTrainer):
+    """A trainer whose optimizer steps are those of `StepGradient`; its schedule and callbacks are upstream's."""
 
     def __init__(
         self,
@@ -69,18 +91,41 @@ class TokenBudgetTrainer(SFTTrainer):
         train_rows: list[Row],
         validation_rows: list[Row],
         shards: torch.nn.Module | None = None,
+        *,
+        names: Sequence[str],
+        bad_steps: Path,
         **settings: Any,
     ) -> None:
         # upstream counts its rows and reads nothing else of it
         placeholder = Dataset.from_dict({"input_ids": [[0]] * len(train_rows)})
-        super().__init__(train_dataset=placeholder, eval_dataset=placeholder, data_collator=collate, **settings)
-        self.config, self.train_rows, self.validation_rows, self.shards = config, train_rows, validation_rows, shards
+        super().__init__(config, train_dataset=placeholder, eval_dataset=placeholder, data_collator=collate, **settings)
+        self.train_rows, self.validation_rows, self.shards = train_rows, validation_rows, shards
         # Gradients of the adapter are summed by the step itself, and it computes in its own types: no shell is wanted.
         self.accelerator.prepare_model = lambda network, **_: network
         self._step: StepGradient | None = None
+        self.names = {id(row): name for row, name in zip(train_rows, names)}
+        self.bad_steps, self.odd, self.spikes = bad_steps, OddSteps(), Spikes()
+        # a paged optimizer and a gradient scaler wait for the GPU in each step
+        self.watch = Watch(waits="paged" in self.args.optim or self.accelerator.scaler is not None)
 
     def get_train_dataloader(self) -> StepLoader:
-        return StepLoader(self.train_rows, self.config.trainer.batch_size, self.args.seed)
+        self.loader = StepLoader(self.train_rows, self.config.trainer.batch_size, self.args.seed)
+        return self.loader
+
+    def begin(self) -> None:
+        """As in any run that goes on; one whose last step was made has no more examples, which upstream does not see."""
+        super().begin()
+        self.loader.steps.is_over = self.state.global_step >= self.state.max_steps
+
+    def counters(self) -> dict[str, Any]:
+        of_passes = {name: getattr(self.step, name) for name in OF_PASSES}
+        return {**of_passes, **asdict(self.odd), "losses": list(self.spikes.losses)}
+
+    def restore_counters(self, saved: dict[str, Any]) -> None:
+        for name in OF_PASSES:
+            setattr(self.step, name, saved[name])
+        self.odd = OddSteps(**{item.name: saved[item.name] for item in fields(OddSteps)})
+        self.spikes.losses.extend(saved["losses"])
 
     def get_total_train_batch_size(self, args: Any) -> int:
         return self.config.trainer.batch_size
@@ -93,11 +138,16 @@ class TokenBudgetTrainer(SFTTrainer):
 
         A 12B model's adapter has 560 matrices, and a launch for each takes longer than all of their arithmetic.
         """
-        if self.optimizer is not None or self.args.optim not in ELEMENTWISE or not fast_path.is_on(self.step.model):
-            return super().create_optimizer()
-        kind, settings = self.get_optimizer_cls_and_kwargs(self.args)
-        parameters = self.step.adapter.as_one(eight_bit="8bit" in self.args.optim)
-        self.optimizer = kind([{"params": parameters, "weight_decay": self.args.weight_decay}], **settings)
+        if self.optimizer is not None:
+            return self.optimizer
+        if self.args.optim not in ELEMENTWISE or not fast_path.is_on(self.step.model):
+            super().create_optimizer()
+        else:
+            kind, settings = self.get_optimizer_cls_and_kwargs(self.args)
+            parameters = self.step.adapter.as_one(eight_bit="8bit" in self.args.optim)
+            self.optimizer = kind([{"params": parameters, "weight_decay": self.args.weight_decay}], **settings)
+        if self.accelerator.scaler is None:  # which leaves out such steps itself
+            self.watch.guard(self.optimizer)
         return self.optimizer
 
     @property
@@ -110,11 +160,67 @@ class TokenBudgetTrainer(SFTTrainer):
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Leave the gradient of one whole optimizer step in the parameters; returns its mean loss over the learned tokens."""
         scaler = self.accelerator.scaler
-        return self.step(inputs["rows"], **({} if scaler is None else {"scale": scaler.scale}))
+        rows = inputs["rows"]
+        loss = self.step(rows, **({} if scaler is None else {"scale": scaler.scale}))
+        gradient = self.step.adapter.buffer if scaler is None else None
+        return self.with_carried(self.watch.see(self.state.global_step + 1, rows, loss, gradient))
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Upstream's checkpoint on rank 0, which cannot ask a sharded model for its state alone: the adapter's is enough."""
-        super()._save(output_dir, model.adapter_state(self.model))
+    def end_step(self) -> bool:
+        """Deal with the steps that are known by now to be odd; whether the run is to stop here."""
+        overflowed = self.accelerator.scaler is not None and self.accelerator.optimizer_step_was_skipped
+        control = self.control
+        for seen in self.watch.settled(control.should_log or control.should_evaluate or control.should_save):
+            loss, is_bad = seen.read()
+            if is_bad:
+                self._deal_with(seen, loss)
+                continue
+            self.odd.in_a_row, self.odd.overflows = 0, self.odd.overflows + overflowed
+            if (height := self.spikes.see(loss)) is not None:
+                log.warning(
+                    "the loss of step %d is a spike: %.4g, %.1f standard deviations up", seen.step, loss, height
+                )
+                self.log({"spike_step": seen.step, "spike_loss": loss, "spike_height": round(height, 1)})
+        return super().end_step()
+
+    def _deal_with(self, seen: Seen, loss: float) -> None:
+        """A step whose loss or gradient is no number has changed nothing: write it down, and do what trainer.on_nan says."""
+        policy, names = self.config.trainer.on_nan, [self.names[id(row)] for row in seen.rows]
+        odd = self.odd
+        odd.skipped, odd.unlogged, odd.in_a_row = odd.skipped + 1, odd.unlogged + 1, odd.in_a_row + 1
+        what = f"loss is {loss}" if not math.isfinite(loss) else "gradient is no number"
+        if ranks.is_main():
+            row = {"step": seen.step, "what": what, "action": policy.value, "ids": names}
+            runs.append_jsonl(self.bad_steps, [row])
+        if policy is OnNan.stop or odd.in_a_row > MAX_IN_A_ROW:
+            raise RuntimeError(
+                f"the {what} by step {seen.step}; lower trainer.learning_rate, or use hardware.bf16=true in place of fp16 "
+                "where the GPU has it, or leave such steps out by trainer.on_nan=skip or roll_back; their examples are in "
+                f"{self.bad_steps}"
+            )
+        log.warning("the %s in step %d, which is left out; %s has its examples", what, seen.step, self.bad_steps)
+        if policy is OnNan.roll_back:
+            self.go_back()
+
+    def log(self, logs: dict[str, float], *some: Any, **more: Any) -> None:
+        """Upstream's log, with means over the steps that count, and what the gradient scaler has left out."""
+        if "train_loss" in logs:
+            logs["train_loss"] *= self.of_counted_steps()
+        if "loss" in logs and (scaler := self.accelerator.scaler) is not None:
+            logs |= {"fp16_overflows": self.odd.overflows, "fp16_scale": scaler.get_scale()}
+        super().log(logs, *some, **more)
+
+    def of_counted_steps(self) -> float:
+        """By what a mean over all steps is to be multiplied to be one over those that were not left out."""
+        steps: int = self.state.global_step
+        return steps / max(1, steps - self.odd.skipped)
+
+    def _maybe_log_save_evaluate(self, tr_loss: torch.Tensor, *some: Any, **more: Any) -> None:
+        if self.control.should_log and self.odd.unlogged:
+            self._globalstep_last_logged += self.odd.unlogged  # the mean is over the other steps
+            if self._globalstep_last_logged == self.state.global_step:
+                self.log({"skipped_steps": self.odd.unlogged})
+            self.odd.unlogged = 0
+        super()._maybe_log_save_evaluate(tr_loss, *some, **more)
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """The mean validation loss over learned tokens, logged and handed to the callbacks."""
@@ -146,7 +252,8 @@ def sft_config(config: Config, run: Path) -> SFTConfig:
     """TRL's settings for this config: upstream's names passed on unchanged; one batch of its loop is one optimizer step."""
     hardware, trainer, hub_settings = config.hardware, asdict(config.trainer), asdict(config.hub)
     batch_size = trainer.pop("batch_size")
-    del trainer["num_tokens"]  # training has turned it into max_steps
+    for ours in ("num_tokens", "max_hours", "on_nan"):  # training has turned the first into max_steps
+        del trainer[ours]
     precision = model.precision(hardware)
     on_cpu = hardware.device is Device.cpu
     if on_cpu:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,8 +13,8 @@ import torch
 from huggingface_hub import upload_folder
 from transformers import set_seed
 
-from text2sql import config as configuration
 from text2sql import (
+    checkpoints,
     data,
     fitting,
     geometry,
@@ -26,26 +23,26 @@ from text2sql import (
     machines,
     merging,
     model,
-    prompts,
     ranks,
     report,
+    resuming,
     runs,
     sharding,
 )
+from text2sql import config as configuration
 from text2sql.callbacks import HistoryCallback, PruningCallback, SQLSampleCallback
 from text2sql.config import Config, Device
+from text2sql.encoding import encode_side_by_side
 from text2sql.example import Example
 from text2sql.machines import GIB
 from text2sql.memory import Memory
 from text2sql.passes import Row
+from text2sql.preemption import Interrupted, Stop
 from text2sql.studies import pruning
 from text2sql.tracking import Tracker
 from text2sql.trainer import TokenBudgetTrainer, sft_config
 
 log = logging.getLogger(__name__)
-
-EXAMPLES_A_PROCESS, MAX_PROCESSES = 500, 16
-"""How many examples are worth a process of their own for encoding, and how many processes there are at most."""
 
 
 def train(config: Config, folder: str) -> float:
@@ -56,15 +53,20 @@ def train(config: Config, folder: str) -> float:
     """
     run = Path(folder)
     model.check_device(replace(config.hardware, devices=ranks.local_world_size()))
+    model.be_deterministic(config.hardware.deterministic)
     if config.hardware.fsdp and ranks.world_size() == 1:
         raise ValueError(
             f"hardware.fsdp=true shards a model over several processes and this run has one (hardware.devices="
             f"{config.hardware.devices}); raise hardware.devices, or set hardware.fsdp=false (hardware=gpu)"
         )
+    stop = Stop(config.trainer.max_hours)
     if not ranks.is_main():
-        return _train(config, run)[0]["validation/loss"]
-    runs.start(
+        return _train(config, run, stop)[0]["validation/loss"]
+    if (loss := resuming.finished_loss(run, config)) is not None:
+        return loss
+    resumed = resuming.claim(
         run,
+        config,
         kind="train",
         phase=config.phase.number,
         seed=config.seed,
@@ -72,13 +74,12 @@ def train(config: Config, folder: str) -> float:
         processes=ranks.world_size(),
         gpu=torch.cuda.get_device_name() if config.hardware.device is Device.cuda else None,
     )
-    started = time.monotonic()
     try:
-        metrics, about = _train(config, run)
+        with stop.listening():
+            metrics, about = _train(config, run, stop, resumed)
     except BaseException as error:
         runs.finish(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error=repr(error))
         raise
-    metrics["train/seconds"] = round(time.monotonic() - started, 1)
     runs.write_json(run / "metrics.json", metrics)
     status = "pruned" if about["reason"] else "finished"
     runs.finish(run, status, **about, adapter_sha256=runs.adapter_sha256(run / "adapter"))
@@ -89,15 +90,27 @@ def train(config: Config, folder: str) -> float:
     return metrics["validation/loss"]
 
 
-def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]:
+def _train(config: Config, run: Path, stop: Stop, resumed: bool = False) -> tuple[dict[str, float], dict[str, Any]]:
+    started = time.monotonic()
+    checkpoint = resuming.prepare(run) if resumed else None
+    if config.resume == "true":
+        checkpoint = ranks.agreed(checkpoint)
     parent, merged = _parent(config, run), lineage.to_merge(config, run)
     loaded = data.load(config.data, "train", seed=config.seed)
     held_out = data.load(config.data, "validation", seed=config.seed)
     tokenizer = model.load_tokenizer(config.model)
+    facts = {
+        "data_sha256": loaded.report.sha256,
+        "tokenizer_sha256": runs.digest(tokenizer.backend_tokenizer.to_str()),
+        "parent_sha256": runs.adapter_sha256(parent) if parent else None,
+        "merged_sha256": lineage.merged_sha256(parent, merged),
+    }
+    if checkpoint:
+        resuming.check_facts(checkpoint, facts)
     train_set = Tokens.of(loaded.examples, tokenizer, config)
     validation_set = Tokens.of(held_out.examples, tokenizer, config)
     remembered = _of_parent(parent or merged, config, tokenizer)
-    config, needed = _before_weights(config, [len(row) for row in train_set.rows])
+    config, needed = _before_weights(config, [len(row) for row in train_set.rows], run)
     set_seed(config.seed)  # the adapter's initial weights follow from it
     base = model.load_base(config)
     base, rounded_away = lineage.merge(base, merged)
@@ -106,32 +119,17 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
     try:
         timed = with_max_steps(config, [len(row) for row in train_set.rows])
         trainer = build_trainer(timed, adapted, tokenizer, train_set, validation_set, run, tracker)
+        trainer.facts, trainer.started, trainer.stop = facts, started, stop
         if not ranks.is_main():
             torch.manual_seed(config.seed + ranks.rank())  # dropout of its own for each rank's examples
         b_norm = model.lora_b_norm(adapted)
-        log.info("phase %d %s: %d examples", config.phase.number, config.phase.name, len(train_set.rows))
-        log.info(
-            "%d trainable parameters, adapter from %s (|LoRA-B| = %.4g)",
-            model.count_trainable(adapted),
-            parent or (f"scratch, on weights with {merged} merged into them" if merged else "scratch"),
-            b_norm,
-        )
+        _say(config, train_set, adapted, parent, merged, b_norm)
         before = trainer.step.mean_loss(remembered) if remembered else None
-        result = trainer.train()
+        result = _run_loop(trainer, checkpoint)
         pruned = _pruned(trainer)
-        if not any(
-            entry["step"] == trainer.state.global_step and "eval_loss" in entry for entry in trainer.state.log_history
-        ):
-            trainer.evaluate()
         after = trainer.step.mean_loss(remembered) if remembered and not pruned else None
-        if ranks.is_main() and not pruned:
-            model.save_adapter(adapted, tokenizer, configuration.to_yaml(config), config.model.hub_id, run / "adapter")
-            if below := merged or lineage.below(parent):
-                merging.keep(below, run / "adapter")
-        if config.hub.push_to_hub and ranks.is_main() and not pruned:
-            upload_folder(
-                repo_id=str(trainer.hub_model_id), folder_path=run / "adapter", commit_message="End of training"
-            )
+        if not pruned:
+            _save(config, run, trainer, adapted, tokenizer, merged or lineage.below(parent))
     except BaseException:
         tracker.finish(exit_code=1)
         raise
@@ -142,11 +140,11 @@ def _train(config: Config, run: Path) -> tuple[dict[str, float], dict[str, Any]]
         "parent_lora_b_norm": b_norm,
         "merged_parent": str(merged) if merged else None,
         "merged_rounded_away": rounded_away,
-        "fingerprint": {**lineage.fingerprint(config), "merged": lineage.merged_sha256(parent, merged)},
-        "parent_sha256": runs.adapter_sha256(parent) if parent else None,
-        "data": {"name": config.data.name, "path": config.data.path, "sha256": loaded.report.sha256},
+        "fingerprint": {**lineage.fingerprint(config), "merged": facts["merged_sha256"]},
+        "parent_sha256": facts["parent_sha256"],
+        "data": {"name": config.data.name, "path": config.data.path, "sha256": facts["data_sha256"]},
         "data_summary": loaded.report.summary(),
-        "tokenizer_sha256": runs.digest(tokenizer.backend_tokenizer.to_str()),
+        "tokenizer_sha256": facts["tokenizer_sha256"],
         "prompt_sha256": runs.digest(asdict(config.prompt)),
         "precision": model.precision(config.hardware),
         "gradient_checkpointing": config.hardware.gradient_checkpointing,
@@ -163,12 +161,48 @@ def _pruned(trainer: TokenBudgetTrainer) -> str:
     return "".join(reasons)
 
 
+def _say(
+    config: Config, train_set: Tokens, adapted: Any, parent: Path | None, merged: Path | None, b_norm: float
+) -> None:
+    log.info("phase %d %s: %d examples", config.phase.number, config.phase.name, len(train_set.rows))
+    scratch = f"scratch, on weights with {merged} merged into them" if merged else "scratch"
+    trainable = model.count_trainable(adapted)
+    log.info("%d trainable parameters, adapter from %s (|LoRA-B| = %.4g)", trainable, parent or scratch, b_norm)
+
+
+def _run_loop(trainer: TokenBudgetTrainer, checkpoint: Path | None) -> Any:
+    """Train, from a checkpoint where there is one, and evaluate what came of it if the last step did not; the loop's result."""
+    with trainer.stop.finishing_steps():
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.exit_code is not None:
+        raise Interrupted(trainer.exit_code)
+    step, history = trainer.state.global_step, trainer.state.log_history
+    if not any(entry["step"] == step and "eval_loss" in entry for entry in history):
+        trainer.evaluate()
+    return result
+
+
+def _save(
+    config: Config, run: Path, trainer: TokenBudgetTrainer, adapted: Any, tokenizer: Any, below: Path | None
+) -> None:
+    """The adapter, with what was merged below it, in the run's folder and on the hub."""
+    if not ranks.is_main():
+        return
+    model.save_adapter(adapted, tokenizer, configuration.to_yaml(config), config.model.hub_id, run / "adapter")
+    if below:
+        merging.keep(below, run / "adapter")
+    if config.hub.push_to_hub:
+        upload_folder(repo_id=str(trainer.hub_model_id), folder_path=run / "adapter", commit_message="End of training")
+
+
 def _metrics(trainer: TokenBudgetTrainer, train_set: Tokens, validation_set: Tokens, result: Any) -> dict[str, float]:
     """What became of a training, as numbers; passes and filling are those of this process."""
     losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
     step = trainer.step
+    odd = {"train/skipped_steps": trainer.odd.skipped, "train/fp16_overflows": trainer.odd.overflows}
     return {
-        "train/loss": result.training_loss,
+        **{name: float(count) for name, count in odd.items() if count},
+        "train/loss": result.training_loss * trainer.of_counted_steps(),
         "train/steps": float(trainer.state.global_step),
         "train/passes": float(step.num_passes),
         "train/filling_share": step.num_filling / max(1, step.num_tokens),
@@ -176,7 +210,8 @@ def _metrics(trainer: TokenBudgetTrainer, train_set: Tokens, validation_set: Tok
         "train/tokens": float(sum(map(len, train_set.rows))),
         "train/prompts_shortened": float(train_set.num_shortened),
         "train/too_long": float(train_set.num_too_long),
-        "train/examples_per_second": result.metrics["train_samples_per_second"],
+        "train/examples_per_second": result.metrics["train_samples_per_second"] * trainer.share_made_here(),
+        "train/seconds": round(trainer.seconds(), 1),
         "validation/examples": float(len(validation_set.rows)),
         "validation/loss": losses[-1],
     }
@@ -190,8 +225,11 @@ def _peak(config: Config, needed: Memory | None) -> dict[str, float]:
     return {"train/peak_gib": round(torch.cuda.max_memory_allocated() / GIB, 2), **predicted}
 
 
-def _before_weights(config: Config, lengths: list[int]) -> tuple[Config, Memory | None]:
-    """The config with what memory decides, and the memory that training it takes; ValueError if it cannot fit here."""
+def _before_weights(config: Config, lengths: list[int], run: Path) -> tuple[Config, Memory | None]:
+    """The config with what memory decides, and the memory that training it takes; ValueError if it cannot fit here.
+
+    So it is if the disk has no room for the checkpoints.
+    """
     machine = machines.of(replace(config.hardware, gpu=None))  # the device of this process, whatever the preset names
     try:
         shape = geometry.of(config.model)
@@ -199,6 +237,7 @@ def _before_weights(config: Config, lengths: list[int]) -> tuple[Config, Memory 
         log.warning("memory is not predicted: %s", error)
         checkpointing = config.hardware.gradient_checkpointing is not False
         return replace(config, hardware=replace(config.hardware, gradient_checkpointing=checkpointing)), None
+    checkpoints.check_space(run, fitting.checkpoint_bytes(config, shape), config.trainer.save_total_limit)
     config = fitting.settle(config, shape, machine, lengths)
     needed = fitting.check_fits(config, shape, machine, lengths)
     if needed is not None and machine is not None:
@@ -253,59 +292,17 @@ def _parent(config: Config, run: Path) -> Path | None:
     """The folder of the adapter to continue, checked against the config, or None for a fresh one."""
     if config.adapter is None:
         return None
-    if config.adapter == "auto":
+    if config.resume == "true" and (known := (runs.read(run) or {}).get("parent")):
+        folder = Path(known)
+    elif config.adapter == "auto":
         folder = lineage.newest(config, run)
         log.info("adapter=auto continues %s", folder)
     else:
         folder = hub.fetch_adapter(config.adapter)
     model.check_adapter(folder, config)
+    if ranks.is_main():
+        runs.note(run, parent=str(folder))  # a run that is broken off goes on with this one, whatever is newer by then
     return folder
-
-
-Kept = tuple[Example, prompts.Encoded]
-
-
-def encode_side_by_side(
-    examples: Sequence[Example], tokenizer: Any, config: Config, num_processes: int | None = None
-) -> tuple[list[Kept], list[str]]:
-    """`prompts.encode_all` by several processes, one a core where nobody says; by this one where there are few examples.
-
-    The processes are forks, as PyTorch's data loaders have them, and touch no GPU: looking values up and tokenising is all.
-    """
-    cores = os.cpu_count() or 1
-    num_processes = num_processes or min(cores, len(examples) // EXAMPLES_A_PROCESS, MAX_PROCESSES)
-    if num_processes < 2 or sys.platform != "linux":
-        return prompts.encode_all(tokenizer, examples, config)
-    size = -(-len(examples) // num_processes)
-    parts = [examples[start : start + size] for start in range(0, len(examples), size)]
-    variable = "TOKENIZERS_PARALLELISM"  # unset, the library warns of every fork
-    before = os.environ.get(variable)
-    os.environ[variable] = "false"
-    try:
-        with multiprocessing.get_context("fork").Pool(num_processes, _remember, (parts, tokenizer, config)) as pool:
-            done = pool.map(_encode_part, range(len(parts)), chunksize=1)
-    finally:
-        os.environ.pop(variable)
-        if before is not None:
-            os.environ[variable] = before
-    kept = [(parts[i][k], one) for i, (ours, _) in enumerate(done) for k, one in ours]
-    return kept, [message for _, messages in done for message in messages]
-
-
-_work: Any = None
-
-
-def _remember(*work: Any) -> None:
-    """What a process of the pool works on: memory that it has in common with its parent."""
-    global _work
-    _work = work
-
-
-def _encode_part(number: int) -> tuple[list[tuple[int, prompts.Encoded]], list[str]]:
-    parts, tokenizer, config = _work
-    encoded, too_long = prompts.encode_all(tokenizer, parts[number], config)
-    place = {id(example): k for k, example in enumerate(parts[number])}
-    return [(place[id(example)], one) for example, one in encoded], too_long
 
 
 @dataclass(frozen=True)
@@ -359,6 +356,9 @@ def build_trainer(
         shards,
         model=adapted,
         args=sft_config(config, run),
+        files=[run / name for name in resuming.GROWING],
+        names=[example.id for example in train_set.examples],
+        bad_steps=run / resuming.BAD_STEPS,
         processing_class=tokenizer,
         callbacks=[
             HistoryCallback(run / "history.jsonl", tracker),
