@@ -51,7 +51,7 @@ memory      | config geometry machines speed                 |                  
 fitting     | config geometry machines memory                |                                      |
 merging     |                                                | torch peft                           |
 model       | config ranks machines merging tiny smollm2     | torch bitsandbytes peft transformers huggingface_hub |
-lineage     | config hub runs merging model                  |                                      |
+lineage     | config hub ranks runs merging model                  |                                      |
 doctor      | config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
 reproduction | runs config commandline data evaluation       | hydra omegaconf yaml                 | torch model
 cli         | runs evaluation comparison sweeps              |                                      | hydra omegaconf commandline doctor reproduction
@@ -70,7 +70,7 @@ trainer     | config runs ranks anomalies speed model passes fast_path graphs st
 prefixes    |                                                |                                      |
 prefill     | attention prefixes                             | torch                                |
 steps       | attention fast_path prefixes                   | torch                                |
-checking    | steps                                          | torch                                |
+checking    | steps                                          | numpy torch                                |
 decoding    | speed prefixes prefill steps checking          | torch                                |
 generation  | fast_path decoding checking                    | torch bitsandbytes                   | constraint
 vllm_engine | config model                                   |                                      | vllm
