@@ -26,7 +26,8 @@ smollm2     | cache                                          |                  
 groups      |                                                | omegaconf                            |
 config      | groups                                         | hydra omegaconf                      |
 ranks       |                                                |                                      |
-commandline | config ranks                                   | hydra omegaconf                      |
+driver      | runs                                           |                                      | yaml
+commandline | config ranks driver                            | hydra omegaconf                      |
 relevance   | example                                        |                                      |
 values      | cache example relevance sql                    |                                      |
 serialise   | example sql                                    |                                      |
@@ -47,7 +48,7 @@ fitting     | config geometry machines memory                |                  
 model       | config ranks machines tiny smollm2             | torch bitsandbytes peft transformers huggingface_hub |
 doctor      | config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
 reproduction | runs config commandline data evaluation       | hydra omegaconf yaml                 | torch model
-cli         | runs evaluation comparison sweeps              |                                      | hydra omegaconf commandline doctor reproduction
+cli         | runs evaluation comparison sweeps              |                                      | hydra omegaconf driver commandline doctor reproduction
 attention   |                                                | torch transformers                   |
 fused       |                                                | torch bitsandbytes                   |
 passes      |                                                | torch                                |
@@ -69,9 +70,9 @@ training    | example runs tracking hub config ranks prompts data report geometr
 voting      | example scorer                                 |                                      |
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts model fast_path checking generation vllm_engine voting repair | tqdm | constraint
-scoring     | example sql runs hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
-launch      | runs config ranks commandline                  |                                      | torch tqdm model training scoring
-train.py    | config prompts data commandline launch         | hydra omegaconf                      |
+scoring     | example sql runs driver hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
+launch      | runs driver config ranks commandline                  |                                      | torch tqdm model training scoring
+train.py    | config commandline                             | hydra omegaconf                      | prompts data launch
 evaluate.py | commandline                                    | hydra omegaconf                      | scoring
 """
 ROWS = {
@@ -82,6 +83,7 @@ ORDER = list(ROWS)
 LIGHT = [
     "text2sql.config",
     "text2sql.commandline",
+    "text2sql.driver.processes",
     "text2sql.launch",
     "text2sql.scoring",
     "text2sql.cli",
