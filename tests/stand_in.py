@@ -28,6 +28,8 @@ from text2sql import commandline, runs
 def main(cfg):
     folder = Path(HydraConfig.get().runtime.output_dir)
     runs.write_json(folder / "run.json", {{"status": "running", "kind": "train", "phase": cfg.phase.number, "mine": cfg.x}})
+    if cfg.end == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with open("starts.txt", "a") as file:
         file.write(f"{{HydraConfig.get().job.num}} {{os.environ.get('CUDA_VISIBLE_DEVICES')}} {{os.getpid()}}\\n")
     print("said by", cfg.end, flush=True)
@@ -44,10 +46,7 @@ def main(cfg):
         os._exit(4)
     if end == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    if end == "sleep":
-        time.sleep(60)
-    if end == "deaf":
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if end in ("sleep", "deaf"):
         time.sleep(60)
     if end == "child":
         os.fork() or time.sleep(60)

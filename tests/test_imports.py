@@ -71,7 +71,7 @@ voting      | example scorer                                 |                  
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts model fast_path checking generation vllm_engine voting repair | tqdm | constraint
 scoring     | example sql runs driver hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
-launch      | runs driver config ranks commandline                  |                                      | torch tqdm model training scoring
+launch      | runs config ranks commandline                  |                                      | torch tqdm model training scoring
 train.py    | config commandline                             | hydra omegaconf                      | prompts data launch
 evaluate.py | commandline                                    | hydra omegaconf                      | scoring
 """

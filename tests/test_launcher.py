@@ -106,11 +106,11 @@ def signalled(folder, typed, *signals):
     """Send the signals to the driver once all its jobs have begun; returns it when it has ended."""
     process = stand_in.begin(folder, f"train.py {typed} hydra.sweep.dir=multirun/s hydra.launcher.processes=2")
     try:
-        for number in signals:
-            stand_in.wait_for(lambda: len(stand_in.starts(folder)) == 2)
+        stand_in.wait_for(lambda: len(stand_in.starts(folder)) == 2)
+        process.send_signal(signals[0])
+        for number in signals[1:]:
+            stand_in.wait_for(lambda: "telling" in process.stdout.readline())
             process.send_signal(number)
-            if len(signals) > 1:
-                stand_in.wait_for(lambda: "telling" in process.stdout.readline())
         said = process.communicate(timeout=30)[0]
     finally:
         stand_in.end(process)

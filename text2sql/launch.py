@@ -22,7 +22,6 @@ from typing import Any
 
 from text2sql import commandline, ranks, runs
 from text2sql.config import Config, Device
-from text2sql.driver import resume
 
 log = logging.getLogger(__name__)
 
@@ -33,19 +32,12 @@ NOISY = ("torch.distributed.elastic", "torch.multiprocessing.spawn")  # they rep
 
 
 def run(config: Config, folder: str) -> float:
-    """Train `config` in `folder` as `train` says and, where eval.after_phase asks for it, score what came of it.
-
-    With resume=true, what of both has finished in `folder` already is not done again.
-    """
-    run = Path(folder)
-    resumes = config.resume == "true" and not ranks.launched()  # ranks of torchrun do not share a folder yet
-    done = resume.finished_value(run) if resumes else None
-    loss = train(config, folder) if done is None else done
+    """Train `config` in `folder` as `train` says and, where eval.after_phase asks for it, score what came of it."""
+    loss = train(config, folder)
     if config.eval.after_phase == config.phase.number and ranks.is_main():
         from text2sql import scoring
 
-        if resumes and resume.finished_value(run / "evaluation") is None:
-            resume.make_room(run / "evaluation")
+        run = Path(folder)
         scoring.score(replace(config, adapter=str(run / "adapter")), str(run / "evaluation"))
         parts = [json.loads((part / "metrics.json").read_text()) for part in (run, run / "evaluation")]
         runs.write_json(run / "metrics.json", parts[0] | parts[1])

@@ -54,8 +54,8 @@ def run(
 def _outcome(call: Callable[[], Any], explain: Explain) -> tuple[str, Any, str]:
     try:
         return FINISHED, call(), ""
-    except KeyboardInterrupt:
-        return INTERRUPTED, "it was told to end", "KeyboardInterrupt"
+    except KeyboardInterrupt as stopped:
+        return INTERRUPTED, str(stopped) or "it was told to end", type(stopped).__name__
     except SystemExit as end:
         log.error("the job ended itself with sys.exit(%r)", end.code)
         return FAILED, f"it ended itself with sys.exit({end.code!r})", "SystemExit"
