@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
 import subprocess
 
 import pytest
 import stand_in
+from hydra.errors import HydraException
 
-from text2sql import sweeps
+from text2sql import commandline, sweeps
 from text2sql.driver import gpus, journal, lock
 
 
@@ -166,6 +168,27 @@ def test_the_gpus_are_those_that_the_driver_may_use(folder):
     ended = stand_in.type_in(folder, typed, CUDA_VISIBLE_DEVICES="5,7")
     assert ended.returncode == 0, ended.stderr
     assert {job: gpu for job, gpu, _ in stand_in.starts(folder)} == {0: "5", 1: "7"}
+
+
+# Launchers of others
+
+
+@pytest.mark.parametrize(("preset", "extra"), [("slurm_gpu", "slurm"), ("slurm_2gpu", "slurm"), ("ray_gpu", "ray")])
+def test_a_preset_without_its_extra_says_which(compose_raw, preset, extra):
+    plugin = {"slurm": "hydra_submitit_launcher", "ray": "hydra_ray_launcher"}[extra]
+    if importlib.util.find_spec(f"hydra_plugins.{plugin}"):
+        assert compose_raw([f"hydra/launcher={preset}"])
+        return
+    with pytest.raises(HydraException) as missing:
+        compose_raw([f"hydra/launcher={preset}"])
+    assert f"pip install -e '.[{extra}]'" in commandline.explain(missing.value)
+
+
+def test_submitits_local_executor_runs_the_same_jobs(folder):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra `slurm`")
+    ended = stand_in.type_in(folder, "train.py x=1,2 end=well hydra/launcher=submitit_local hydra.sweep.dir=multirun/s")
+    assert ended.returncode == 0, ended.stderr
+    assert [stamp(folder, job)["status"] for job in (0, 1)] == ["finished"] * 2
 
 
 # The lock

@@ -154,6 +154,9 @@ def explain(error: BaseException) -> str:
         return f"{key[1]} is not a config group; there are {_closest(key[1], groups())}"
     if (choice := re.search(r"Could not find '([^']+)/([^/']+)'", text)) and (CONF / choice[1]).is_dir():
         return f"{choice[1]}={choice[2]} does not exist; {choice[1]} can be {_closest(choice[2], _choices(choice[1]))}"
+    if missing := re.search(r"Could not (?:find|load) 'hydra/launcher/(submitit|ray)\w*'", text):
+        extra = {"submitit": "slurm", "ray": "ray"}[missing[1]]
+        return f"this launcher needs the extra `{extra}`: pip install -e '.[{extra}]'"
     if (key and "is not in struct" in text) or (key and re.search(r"Key '[^']+' not in", text)):
         return _unknown_key(key[1])
     if isinstance(error, ValueError) and not isinstance(error, (HydraException, OmegaConfBaseException)):
