@@ -2,7 +2,8 @@
 
     python benchmarks/sweep_kills.py --launchers processes basic joblib
 
-The sweep is 24 trainings of the tiny model on the CPU (train.py, nothing is faked). Under `processes` it is typed again with
+The sweep is 24 trainings of the tiny model on the CPU (train.py, nothing is faked), or with --stand-in SECONDS 24 jobs that
+wait so long between the same files, for a look at the launchers in minutes. Under `processes` it is typed again with
 resume=true, under Hydra's own launchers as their users have to: from the start, in a new folder. Then the table is compared
 with that of a sweep that nobody disturbed, digit by digit but for the seconds. One thread a job, so that sums are alike.
 """
@@ -33,9 +34,31 @@ TINY = (
     "data.max_validation_samples=8 trainer.batch_size=8 trainer.logging_steps=1 eval.num_live_samples=1"
 ).split()
 JOBS = 24
-SHARE_OF_DRIVERS = 0.25
+STAND_IN = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {root!r})
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from text2sql import commandline, runs
+
+@hydra.main(version_base="1.3", config_path={conf!r}, config_name="train")
+def main(cfg):
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    runs.start(folder, kind="train", phase=1, seed=cfg.seed)
+    time.sleep({seconds})
+    loss = cfg.lora.r + cfg.trainer.learning_rate + cfg.seed / 10
+    runs.write_json(folder / "metrics.json", {{"validation/loss": loss}})
+    runs.finish(folder, "finished")
+    return loss
+
+if __name__ == "__main__":
+    with commandline.readable_errors():
+        main()
+"""
+SHARE_OF_DRIVERS = 0.4
 GIVES_UP_AFTER = 60
-TIMES = ("seconds", "train/seconds")
+NOT_COMPARED = ("seconds", "folder")
 
 
 @dataclass
@@ -72,9 +95,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--between", type=float, nargs=2, default=(3.0, 12.0), metavar=("FROM", "TO"), help="seconds")
+    parser.add_argument("--stand-in", type=float, metavar="SECONDS", help="jobs that only wait so long")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sweep-kills-") as place:
         folder = Path(place)
+        if options.stand_in is not None:
+            text = STAND_IN.format(root=str(ROOT), conf=str(ROOT / "conf"), seconds=options.stand_in)
+            (folder / "train.py").write_text(text)
         began = time.monotonic()
         calm = start("processes", folder, folder / "calm", options.parallel, resumes=False)
         if calm.wait():
@@ -95,8 +122,9 @@ def start(launcher: str, folder: Path, sweep: Path, parallel: int, *, resumes: b
     }
     words = ["-m", *GRID, *TINY, f"hydra/launcher={launcher}", *side_by_side.get(launcher, [])]
     words += [f"hydra.sweep.dir={sweep}", *(["resume=true"] if resumes else [])]
+    script = folder / "train.py" if (folder / "train.py").exists() else ROOT / "train.py"
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *words],
+        [sys.executable, str(script), *words],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
@@ -127,6 +155,8 @@ def disturbed(launcher: str, folder: Path, expected: list[dict[str, str]], optio
             typed += 1
         elif kills < options.kills and time.monotonic() > due:
             jobs = job_processes(driver.pid)
+            if not jobs and (launcher != "basic" or not any(sweeps[-1].glob("*/run.json"))):
+                continue  # it composes still: a kill here is none of a job's
             victim = driver.pid if not jobs or dice.random() < SHARE_OF_DRIVERS else dice.choice(sorted(jobs))
             os.kill(victim, signal.SIGKILL)
             kills, killed_drivers = kills + 1, killed_drivers + (victim == driver.pid)
@@ -166,14 +196,14 @@ def history_of_several(sweeps: list[Path]) -> tuple[int, Counter[int], int]:
 
 
 def table(sweep: Path) -> list[dict[str, str]]:
-    """The rows of `text2sql table --format csv`, by job, without the seconds."""
+    """The rows of `text2sql table --format csv`, by job, without its seconds and its place."""
     command = [sys.executable, "-m", "text2sql.cli", "table", str(sweep), "--format", "csv"]
     run = "import sys; from text2sql.cli import main; sys.exit(main(sys.argv[1:]))"
     printed = subprocess.run(
         [sys.executable, "-c", run, *command[3:]], cwd=ROOT, capture_output=True, text=True, check=False
     )
     rows = [row for row in csv.DictReader(io.StringIO(printed.stdout)) if row.get("line") == "job"]
-    bare = [{key: value for key, value in row.items() if key not in TIMES and "command" not in key} for row in rows]
+    bare = [{key: value for key, value in row.items() if key not in NOT_COMPARED} for row in rows]
     return sorted(bare, key=lambda row: int(row["job"]))
 
 

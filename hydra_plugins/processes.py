@@ -115,7 +115,8 @@ class ProcessesLauncher(Launcher):
         return config
 
     def _job(self, number: int, config: DictConfig, configs: dict[int, DictConfig]) -> Job:
-        label = " ".join(filter_overrides(_overrides(config)))
+        alike = set.intersection(*(set(_overrides(one)) for one in configs.values())) if len(configs) > 1 else set()
+        label = " ".join(one for one in filter_overrides(_overrides(config)) if one not in alike)
         phase = _phase(config)
         parents = [
             other
