@@ -6,12 +6,14 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from text2sql import commandline, config, data, launch, prompts
+from text2sql import commandline, config
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
     """One run in one folder; returns the validation loss, which is what a sweep minimises."""
+    from text2sql import data, launch, prompts  # after the first line of progress
+
     settings = config.load(cfg)
     prompts.check_style(settings.prompt)
     data.check(settings.data)

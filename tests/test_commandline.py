@@ -90,7 +90,6 @@ MISTAKES = {
         ["hardware.max_tokens=512", "trainer.max_length=1024"],
     ),
     "a second phase of nothing": ("train.py phase=2 adapter=null", ["phase=2", "adapter=auto", "phase=1 data=spider"]),
-    "the jobs of a multirun": ("train.py -m lora.r=0,-1", ["lora.r=0", "positive"]),
     "no replayed config": ("train.py --config-dir nowhere --config-name config", ["nowhere"]),
     "no adapter there": ("evaluate.py adapter=./nowhere", ["adapter=./nowhere", "outputs/RUN/adapter"]),
     "no predictions there": ("evaluate.py predictions=nowhere.sql", ["predictions=nowhere.sql"]),
@@ -105,6 +104,17 @@ def test_a_mistake_ends_with_one_line_and_before_anything_heavy(tmp_path, decoys
     errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, ended.stderr
     assert [word for word in words if word not in errors[0]] == []
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_the_mistakes_of_a_multiruns_jobs_are_told_for_each_and_before_anything_heavy(tmp_path, decoys):
+    ended = run("train.py", tmp_path, decoys, "-m", "lora.r=0,-1")
+    assert ended.returncode == 1
+    failed = [line for line in ended.stderr.splitlines() if line.startswith("failed ")]
+    assert [rank in line and "positive" in line for rank, line in zip(("lora.r=0", "lora.r=-1"), failed)] == [
+        True,
+        True,
+    ]
     assert "Traceback" not in ended.stdout + ended.stderr
 
 
@@ -166,8 +176,12 @@ def test_a_command_says_at_once_that_it_has_begun(readable, capsys):
 
 def test_a_request_for_help_is_answered_and_nothing_else(readable, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
-    with readable():
-        assert capsys.readouterr().err == ""
+    with pytest.raises(SystemExit) as ended, readable():
+        raise AssertionError("Hydra is not asked")
+    said = capsys.readouterr()
+    assert (ended.value.code, said.err) == (0, "")
+    assert "\ntrainer: sft\n" in said.out
+    assert "\nlora:\n  r: 16\n" in said.out
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from text2sql.commandline import quote_phase
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
 PRIMARIES = ("train", "evaluate")
-GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
+GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
 CHOICES = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in GROUPS}
 ARMS = sorted(path.stem for path in (CONF / "experiment/arm").glob("*.yaml"))
 # What a choice cannot do without.
@@ -43,7 +43,8 @@ def loaded(primary, *overrides):
 def defaults_of(primary):
     """The groups of a primary config, each with its choice where none is named."""
     entries = yaml.safe_load((CONF / f"{primary}.yaml").read_text())["defaults"]
-    return {group: choice for entry in entries if isinstance(entry, dict) for group, choice in entry.items()}
+    named = [item for entry in entries if isinstance(entry, dict) for item in entry.items()]
+    return {group: choice for group, choice in named if not group.startswith("override ")}
 
 
 def at(settings, key):

@@ -29,7 +29,8 @@ ranks       |                                                |                  
 checkpoints |                                                |                                      |
 resuming    | checkpoints config runs                        |                                      |
 preemption  | ranks                                          |                                      |
-commandline | config ranks preemption                        | hydra omegaconf                      |
+driver      | runs                                           |                                      | yaml
+commandline | config ranks preemption driver                 | hydra omegaconf                      |
 relevance   | example                                        |                                      |
 values      | cache example relevance sql                    |                                      |
 serialise   | example sql                                    |                                      |
@@ -54,7 +55,7 @@ model       | config ranks machines merging tiny smollm2     | torch bitsandbyte
 lineage     | config hub ranks runs merging model                  |                                      |
 doctor      | config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
 reproduction | runs config commandline data evaluation       | hydra omegaconf yaml                 | torch model
-cli         | runs evaluation comparison sweeps              |                                      | hydra omegaconf commandline doctor reproduction
+cli         | runs evaluation comparison sweeps              |                                      | hydra omegaconf driver commandline doctor reproduction
 attention   |                                                | torch transformers                   |
 fused       |                                                | torch bitsandbytes                   |
 passes      |                                                | torch                                |
@@ -80,9 +81,9 @@ training    | example runs checkpoints resuming preemption tracking hub config r
 voting      | example scorer                                 |                                      |
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts merging model fast_path checking generation vllm_engine voting repair | tqdm | constraint
-scoring     | example sql runs hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
+scoring     | example sql runs driver hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
 launch      | runs config ranks commandline preemption resuming |                                      | torch tqdm model training scoring
-train.py    | config prompts data commandline launch         | hydra omegaconf                      |
+train.py    | config commandline                             | hydra omegaconf                      | prompts data launch
 evaluate.py | commandline                                    | hydra omegaconf                      | scoring
 """
 ROWS = {
@@ -93,6 +94,7 @@ ORDER = list(ROWS)
 LIGHT = [
     "text2sql.config",
     "text2sql.commandline",
+    "text2sql.driver.processes",
     "text2sql.launch",
     "text2sql.scoring",
     "text2sql.cli",

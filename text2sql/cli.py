@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_compare(commands)
     _add_doctor(commands)
     _add_reproduce(commands)
+    _add_resume(commands)
     options = parser.parse_args(arguments)
     try:
         return options.run(options) or 0
@@ -251,6 +252,38 @@ def print_reproduction(options: argparse.Namespace) -> int:
     rows = reproduction.compare(plan.recorded.folder, plan.output, tolerance, options.tolerance)
     print(reproduction.table(rows), reproduction.footnote(tolerance, options.tolerance), sep="\n")
     return int(any(row.within is False for row in rows))
+
+
+def _add_resume(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "resume",
+        help="go on with a sweep that was cut short",
+        description="Run what is missing of a sweep of train.py or evaluate.py, as it was typed: finished jobs stay\n"
+        "as they are, those that failed or were ended go on from their last checkpoint, and numbers and folders stay the same.",
+        epilog="examples:\n  text2sql resume multirun/SWEEP\n  text2sql resume multirun/SWEEP hydra.launcher.processes=2",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("folder", type=Path, metavar="SWEEP", help="folder of the sweep: multirun/DIR")
+    command.add_argument(
+        "settings", nargs="*", metavar="HYDRA_SETTING", help="how to run it, such as hydra.launcher.processes=2"
+    )
+    command.set_defaults(run=resume_sweep)
+
+
+def resume_sweep(options: argparse.Namespace) -> None:
+    """Become the script that goes on with the sweep. ValueError for a folder that is no sweep or cannot be read."""
+    from text2sql import commandline
+    from text2sql.driver import resume
+
+    if wrong := [one for one in options.settings if not one.startswith(("hydra.", "hydra/"))]:
+        raise ValueError(f"{wrong[0]} would change the sweep's jobs; only hydra.KEY=VALUE can be given to resume")
+    name, folder, arguments = resume.command(options.folder)
+    script = commandline.CONF.parent / f"{name}.py"
+    if not script.is_file():
+        raise ValueError(f"{script} is not there: resume works in a checkout of the repository (pip install -e .)")
+    print(f"$ python {name}.py {shlex.join([*arguments, *options.settings])}", flush=True)
+    os.chdir(folder)
+    os.execv(sys.executable, [sys.executable, str(script), *arguments, *options.settings])
 
 
 def by_hardness(folders: list[Path], leave_out: Collection[str] = ()) -> str:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import string
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from text2sql import ranks
 from text2sql.config import Config
+from text2sql.driver import resume
+from text2sql.driver.summary import SUMMARY
 from text2sql.preemption import Interrupted
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -28,6 +32,7 @@ WRITES_NOTHING = {  # Hydra makes the folder in any case: it gets one that is th
     "hydra/job_logging=": "none",
     "hydra/hydra_logging=": "none",
 }
+NOT_JUST_HELP = {"--hydra-help", "--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--resolve"}
 BARE_PHASES = re.compile(r"phase=\d+(,\d+)*")
 
 
@@ -50,15 +55,17 @@ def readable_errors() -> Iterator[None]:
     """
     sys.argv[1:] = quote_phase(sys.argv[1:])
     prints_and_ends = any(argument.startswith("-") for argument in sys.argv[1:])  # --help, --cfg and the like
+    if set(sys.argv[1:]) & {"-h", "--help"} and not set(sys.argv[1:]) & NOT_JUST_HELP:
+        sys.exit(_print_help(Path(sys.argv[0]).stem))
     if ranks.is_main() and not prints_and_ends:
         print(f"{Path(sys.argv[0]).name}: composing the config", file=sys.stderr, flush=True)
     if os.environ.get("HYDRA_FULL_ERROR"):
-        with _one_rank_writes(), _interrupted():
+        with _one_rank_writes(), _interrupted(), _sweep():
             yield
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands errors on instead of printing its own version
     try:
-        with _one_rank_writes(), _interrupted():
+        with _one_rank_writes(), _interrupted(), _sweep():
             yield
     except (HydraException, OmegaConfBaseException, ValueError, RuntimeError, OSError) as error:
         if not is_users_mistake(error):
@@ -77,6 +84,44 @@ def _interrupted() -> Iterator[None]:
             sys.exit(130)
         print(f"interrupted: {stopped}", file=sys.stderr)
         sys.exit(stopped.exit_code)
+
+
+def _print_help(primary: str) -> int:
+    """Print what Hydra's --help prints, in half its time: that one copies every registered config once a group, twice over.
+
+    With overrides, shows the config that they make; returns the exit code.
+    """
+    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+            cfg = compose(primary, overrides=overrides, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return 2
+    text = string.Template(cfg.hydra.help.template)
+    chosen = [group for group in groups() if group in cfg.hydra.runtime.choices]
+    choices = "".join(f"{group}: {', '.join(_choices(group))}\n" for group in chosen)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    with suppress(BrokenPipeError):  # ... | head
+        print(text.safe_substitute(APP_CONFIG_GROUPS=choices, CONFIG=OmegaConf.to_yaml(cfg)), flush=True)
+    return 0
+
+
+@contextmanager
+def _sweep() -> Iterator[None]:
+    """Name the folder of a sweep that is resumed, say at the end what became of the jobs, and end with 1 if some failed."""
+    asked = sys.argv[1:]
+    sys.argv[1:] = resume.prepare(asked, Path(sys.argv[0]).stem)
+    if len(sys.argv) - 1 > len(asked):
+        print(f"{Path(sys.argv[0]).name}: going on with {sys.argv[-1].partition('=')[2]}", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if text := SUMMARY.text():
+            print(text, file=sys.stderr, flush=True)
+    if not SUMMARY.all_finished:
+        sys.exit(1)
 
 
 @contextmanager
@@ -119,8 +164,10 @@ def explain(error: BaseException) -> str:
     if "No match in the defaults list" in text and key:
         return f"{key[1]} is not a config group; there are {_closest(key[1], groups())}"
     if (choice := re.search(r"Could not find '([^']+)/([^/']+)'", text)) and (CONF / choice[1]).is_dir():
-        options = sorted(path.stem for path in (CONF / choice[1]).glob("*.yaml"))
-        return f"{choice[1]}={choice[2]} does not exist; {choice[1]} can be {_closest(choice[2], options)}"
+        return f"{choice[1]}={choice[2]} does not exist; {choice[1]} can be {_closest(choice[2], _choices(choice[1]))}"
+    if missing := re.search(r"Could not (?:find|load) 'hydra/launcher/(submitit|ray)\w*'", text):
+        extra = {"submitit": "slurm", "ray": "ray"}[missing[1]]
+        return f"this launcher needs the extra `{extra}`: pip install -e '.[{extra}]'"
     if (key and "is not in struct" in text) or (key and re.search(r"Key '[^']+' not in", text)):
         return _unknown_key(key[1])
     if isinstance(error, ValueError) and not isinstance(error, (HydraException, OmegaConfBaseException)):
@@ -134,7 +181,12 @@ def explain(error: BaseException) -> str:
 
 
 def groups() -> list[str]:
-    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
+    """The config's groups; conf/hydra/ has choices for Hydra's own."""
+    return sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
+
+
+def _choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 def _unknown_key(key: str) -> str:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from text2sql import cache, hub, prompts, report, runs
 from text2sql import config as configuration
 from text2sql.config import Config
+from text2sql.driver import resume
 from text2sql.example import Example
 from text2sql.scorer import Scorer
 from text2sql.sql.judge import Limits, Rules
@@ -43,11 +44,13 @@ def settings(cfg: DictConfig, overrides: list[str]) -> Config:
 
 
 def score(config: Config, folder: str) -> float:
-    """Evaluate what `config` names into a run folder; returns execution accuracy.
+    """Evaluate what `config` names into a run folder; returns execution accuracy, at once if resume=true finds it there.
 
     Writes predictions.jsonl, metrics.json, schemas.json, report.html and run.json, and the table to the log. ValueError for
     anything a user can mend.
     """
+    if config.resume == "true" and (done := resume.finished_value(Path(folder))) is not None:
+        return done
     judged = f"{label(config)} on {config.data.name}"
     log.info("scoring %s (%s), by %s rules", judged, config.data.path, config.eval.rules.name)
     from text2sql import data, evaluation  # after the first line of progress: they take longer than all before it

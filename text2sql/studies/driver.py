@@ -12,10 +12,11 @@ from omegaconf import OmegaConf
 
 from text2sql import config as configuration
 from text2sql import multirun
+from text2sql.driver import lock
+from text2sql.driver.summary import SUMMARY
 from text2sql.studies import pruning
 from text2sql.studies.settings import LIVE_ACCURACY, Direction, Pruner, Settings
 from text2sql.studies.space import Space, parse
-from text2sql.studies.storage import DriverLock
 from text2sql.studies.trials import Job, Trials
 from text2sql.sweeps import repeat
 from text2sql.sweeps.jobs import job_in
@@ -50,15 +51,15 @@ def drive(settings: Settings, folder: Path, typed: Sequence[str], hydra: Hydra) 
     _check_jobs(space, settings, hydra)
     direction = settings.direction or (Direction.minimize if lower_is_better(settings.metric) else Direction.maximize)
     folder.mkdir(parents=True, exist_ok=True)
-    with DriverLock(folder):
-        trials = Trials(folder, settings, space, maximize=direction is Direction.maximize)
-        hydra.save(folder / "multirun.yaml")
-        log.info("study in %s: %d jobs, %s", trials.where, trials.num_jobs, trials.counts() or "none yet")
-        returned = []
-        while jobs := trials.next():
-            returned += _launch(jobs, trials, settings, hydra)
-        _conclude(trials, folder)
-    if failed := trials.failures():
+    lock.hold(folder)
+    trials = Trials(folder, settings, space, maximize=direction is Direction.maximize)
+    hydra.save(folder / "multirun.yaml")
+    log.info("study in %s: %d jobs, %s", trials.where, trials.num_jobs, trials.counts() or "none yet")
+    returned = []
+    while jobs := trials.next():
+        returned += _launch(jobs, trials, settings, hydra)
+    _conclude(trials, folder)
+    if (failed := trials.failures()) and SUMMARY.all_finished:  # where the launcher has not told of them
         multirun.log_table(folder)
         listed = "; ".join(f"job {number}: {reason}" for number, reason in list(failed.items())[:MAX_LISTED])
         raise HydraException(f"{len(failed)} of {trials.num_jobs} jobs failed, the others are done: {listed}")

@@ -57,23 +57,3 @@ class KernelLock:
 
     def release(self) -> None:
         os.close(self._held)
-
-
-class DriverLock:
-    """Keeps a second driver out of a sweep's folder; a context manager. ValueError if there is one."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._held = folder, -1
-
-    def __enter__(self) -> None:
-        self._held = os.open(self.folder / ".driver.lock", os.O_CREAT | os.O_RDWR)
-        try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._held)
-            raise ValueError(
-                f"another process drives the sweep in {self.folder}; let it end, or choose another hydra.sweep.dir"
-            ) from None
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._held)

@@ -19,7 +19,7 @@ from text2sql import evaluation
 from text2sql.sweeps import overrides
 
 FINISHED, RUNNING, UNREADABLE, NOT_STARTED = "finished", "running", "unreadable", "not started"
-NO_JOBS_INSIDE = {".hydra", ".git", "adapter", "checkpoints", "plots", "wandb"}
+NO_JOBS_INSIDE = {".hydra", ".before", ".git", "adapter", "checkpoints", "plots", "wandb"}
 NO_STAMP = "no run.json: it has only just begun, or ended before it could write one, as when a setting is refused"
 MAX_REASON = 300
 """Characters of a reason; an error may be pages long."""
@@ -223,7 +223,7 @@ def _last_complaint(folder: Path) -> str:
 
 
 def _not_started(root: Path, found: Mapping[Path, Job], several: bool) -> list[Job]:
-    """The jobs that the sweeps in and below `root` were asked for and that have no folder, or an empty one."""
+    """The jobs that the sweeps in and below `root` were asked for and that have no folder, or one without a run."""
     sweeps = {path.parent for path in [root / "multirun.yaml", *root.glob("*/multirun.yaml")] if path.is_file()}
     jobs = []
     for sweep in sorted(sweeps, key=in_job_order):
@@ -232,6 +232,6 @@ def _not_started(root: Path, found: Mapping[Path, Job], several: bool) -> list[J
             folder = sweep / str(number)
             if typed not in there and folder not in found:
                 kind, name = overrides.script(sweep), _name(folder, root, several)
-                reason = "the sweep has not come to it"
+                reason = _last_complaint(folder) or "the sweep has not come to it"
                 jobs.append(Job(name, folder, NOT_STARTED, reason, kind, typed=typed))
     return jobs

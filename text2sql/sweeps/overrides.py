@@ -72,9 +72,16 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def typed(folder: Path) -> tuple[str, ...]:
-    """The job's overrides, one text each, as its .hydra/overrides.yaml has them."""
+    """The job's overrides, one text each, as its .hydra/overrides.yaml has them.
+
+    Without resume=true, which says how the job was started last and nothing about what it is.
+    """
     found = read_yaml(folder / ".hydra" / "overrides.yaml")
-    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list) else ()
+    return tuple(one for one in found if isinstance(one, str) and not _resumes(one)) if isinstance(found, list) else ()
+
+
+def _resumes(override: str) -> bool:
+    return override.lstrip("+").startswith("resume=")
 
 
 def script(folder: Path) -> str:
@@ -119,7 +126,7 @@ def planned(sweep: Path) -> list[tuple[str, ...]]:
         return []
     asked = [f"{key}={value}" for key, value in _mapping(sweeper.get("params")).items()]
     task = _mapping(hydra.get("overrides")).get("task")
-    asked += [one for one in task if isinstance(one, str)] if isinstance(task, list) else []
+    asked += [one for one in task if isinstance(one, str) and not _resumes(one)] if isinstance(task, list) else []
     choices = []
     try:
         for override in OverridesParser.create().parse_overrides(asked):
