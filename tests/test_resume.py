@@ -75,7 +75,7 @@ def whole(small, tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("step", [1, 3, 8], ids=["before any checkpoint", "in epoch 1", "in the middle of epoch 2"])
+@pytest.mark.parametrize("step", [1, 8], ids=["before any checkpoint", "in the middle of epoch 2"])
 def test_it_ends_as_the_run_that_was_never_stopped(small, tmp_path, monkeypatch, whole, step):
     run = tmp_path / "run"
     break_off(monkeypatch, small(*SETTINGS), run, step)
@@ -200,8 +200,8 @@ def test_other_data_are_refused(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_go_on_as_if_never_stopped(tmp_path, small_overrides):
-    """Each rank has its own random numbers, for dropout; the first attempt ends behind its third step."""
-    two = ["hardware.devices=2", "trainer.save_steps=100", "trainer.num_train_epochs=2", "eval.num_live_samples=0"]
+    """Each rank has its own random numbers, for dropout; the first attempt ends behind its first step."""
+    two = ["hardware.devices=2", "trainer.save_steps=100", "trainer.max_steps=2", "eval.num_live_samples=0"]
 
     def type_in(run, *more):
         kept = {
