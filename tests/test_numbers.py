@@ -39,9 +39,7 @@ def history(run, key):
     return [(row["step"], row[key]) for row in runs.read_jsonl(run / "history.jsonl") if key in row]
 
 
-@pytest.mark.parametrize(
-    "what, said", [("nan", "loss is nan"), ("inf", "loss is inf"), ("gradient", "gradient is no number")]
-)
+@pytest.mark.parametrize("what, said", [("inf", "loss is inf"), ("gradient", "gradient is no number")])
 def test_by_default_the_run_stops_in_that_step_and_says_where_its_examples_are(
     small, tmp_path, monkeypatch, what, said
 ):
@@ -56,10 +54,9 @@ def test_by_default_the_run_stops_in_that_step_and_says_where_its_examples_are(
     assert [path.name for path in (tmp_path / "checkpoints").glob("checkpoint-*")] == ["checkpoint-1"]
 
 
-@pytest.mark.parametrize("what", ["nan", "gradient"])
-def test_a_step_that_is_left_out_changes_nothing_and_is_named(small, tmp_path, monkeypatch, what):
+def test_a_step_that_is_left_out_changes_nothing_and_is_named(small, tmp_path, monkeypatch):
     """As if the optimizer had not been called: the checkpoints before and after it hold the same adapter and moments."""
-    broken_at(monkeypatch, [3], what)
+    broken_at(monkeypatch, [3], "gradient")
     config = small(*SETTINGS, "trainer.on_nan=skip", "trainer.save_total_limit=9")
     training.train(config, str(tmp_path))
     before, after = (tmp_path / f"checkpoints/checkpoint-{step}" for step in (2, 3))

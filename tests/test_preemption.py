@@ -45,7 +45,13 @@ def test_a_signal_lets_the_step_be_finished_and_saved(small, tmp_path, monkeypat
     assert stamp["status"] == "interrupted"
     assert f"ended by {signal.Signals(number).name}" in stamp["error"]
     assert checkpoints.newest_whole(tmp_path / "run/checkpoints").name == "checkpoint-2"
-    # an evaluation was due at that step: it is made when the run goes on
+
+
+def test_an_evaluation_that_was_due_is_made_when_the_run_goes_on(small, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        signalled(patch, [signal.SIGTERM], 2)
+        with pytest.raises(Interrupted):
+            training.train(small(*SETTINGS), str(tmp_path / "run"))
     assert not [row for row in runs.read_jsonl(tmp_path / "run/history.jsonl") if "eval_loss" in row]
     training.train(small(*SETTINGS, "resume=true"), str(tmp_path / "run"))
     training.train(small(*SETTINGS), str(tmp_path / "whole"))
