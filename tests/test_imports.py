@@ -44,7 +44,7 @@ report      | sql runs                                       |                  
 comparison  | example runs                                   |                                      | numpy scipy omegaconf
 sweeps      | evaluation report                              |                                      | hydra matplotlib yaml
 multirun    |                                                | hydra                                | sweeps
-studies     | config multirun sweeps                         | hydra omegaconf                      | optuna numpy
+studies     | config driver multirun sweeps                        | hydra omegaconf                      | optuna numpy
 geometry    | tiny config                                    |                                      | transformers
 machines    | config                                         |                                      | torch psutil
 speed       | config geometry machines                       |                                      |

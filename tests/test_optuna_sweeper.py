@@ -55,7 +55,7 @@ STUDY = ["-m", "hydra/sweeper=optuna", "hydra/launcher=basic", "model=tiny", "hy
 
 
 def script(folder, action="pass"):
-    path = folder / "driver.py"
+    path = folder / "train.py"
     path.write_text(DRIVER.replace("ROOT", repr(str(ROOT))).replace("ACTION", action))
     return path
 
