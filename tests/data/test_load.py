@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from text2sql import data
 from text2sql.config import BadRow, Data
-from text2sql.data.source import sample_of_groups
 from text2sql.data.report import Report
+from text2sql.data.source import sample_of_groups
 
 SPLITS = ("train", "validation", "test")
 
