@@ -20,6 +20,13 @@ from text2sql.sql.identifiers import quote
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 """What is meant by a URL that names no driver; duckdb_engine calls itself duckdb."""
 EXTRAS = {"postgresql": "postgres", "mysql": "mysql", "duckdb": "duckdb"}
+READ_ONLY: dict[str, dict[str, Any]] = {
+    "duckdb": {"connect_args": {"read_only": True}},
+    "postgresql": {"execution_options": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}},
+    "mysql": {"execution_options": {"isolation_level": "REPEATABLE READ"}},
+}
+"""How each kind is opened so that nothing is written and all tables are of one moment."""
+
 CHUNK = 500
 """Values in one IN (...)."""
 
@@ -64,9 +71,10 @@ def _engine(url: str) -> Any:
             f"{url.split('@')[-1]} is no database URL: write postgresql://USER@HOST/NAME, mysql://USER@HOST/NAME or "
             "duckdb:///FILE"
         ) from None
-    kind = parsed.get_backend_name()
+    kind = "postgresql" if parsed.drivername == "postgres" else parsed.get_backend_name()
     try:
-        return sqlalchemy.create_engine(parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername)))
+        driver = parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
+        return sqlalchemy.create_engine(driver, **READ_ONLY.get(kind, {}))
     except (ImportError, sqlalchemy.exc.NoSuchModuleError):
         extra = EXTRAS.get(kind)
         cure = f"pip install 'text2sql[{extra}]'" if extra else f"the kinds there are: {', '.join(EXTRAS)}"
@@ -90,19 +98,39 @@ def _tables(source: Any, names: Sequence[str] | None, schema: str | None) -> lis
     """The tables to copy, as SQLAlchemy reflects them, referenced ones before those that reference them."""
     import sqlalchemy
 
-    there = sqlalchemy.inspect(source).get_table_names(schema=schema)
+    is_duckdb = source.dialect.name == "duckdb"
+    if is_duckdb:
+        from text2sql import duckdb_tables
+
+        there = duckdb_tables.names(source, schema)
+    else:
+        there = sqlalchemy.inspect(source).get_table_names(schema=schema)
     if missing := [name for name in names or [] if name not in there]:
         raise ValueError(f"--tables {missing[0]} is no table; there are {', '.join(sorted(there)) or 'none'}")
     wanted = set(names or there)
     if not wanted:
         raise ValueError("the database has no tables: name its schema with --schema")
     metadata = sqlalchemy.MetaData(schema=schema)
-    metadata.reflect(source, only=sorted(wanted), resolve_fks=False)
-    found = [table for table in metadata.sorted_tables if table.name in wanted]
+    if is_duckdb:
+        duckdb_tables.reflect(source, metadata, wanted)
+    else:
+        metadata.reflect(source, only=sorted(wanted), resolve_fks=False)
+    found = _referenced_first([table for table in metadata.tables.values() if table.name in wanted])
     by_lower = {table.name.lower(): table.name for table in found}
     if len(by_lower) < len(found):
         twice = next(table.name for table in found if by_lower[table.name.lower()] != table.name)
         raise ValueError(f"the tables {twice} and {by_lower[twice.lower()]} are one to SQLite: choose with --tables")
+    return found
+
+
+def _referenced_first(tables: list[Any]) -> list[Any]:
+    """The tables by name, each behind those that it references as far as there is such an order."""
+    waiting, found = sorted(tables, key=lambda table: table.name), []
+    while waiting:
+        left = {table.name for table in waiting}
+        ready = [one for one in waiting if not any(key.table.name in left for _, key in _references(one, tables))]
+        found += ready or waiting[:1]
+        waiting = [table for table in waiting if table not in found]
     return found
 
 
