@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--adapter", default="")
     parser.add_argument("--data", default="data/spider")
     parser.add_argument("--questions", type=int, default=100)
-    parser.add_argument("--votes", type=int, default=8)
+    parser.add_argument("--votes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("abstention.jsonl"))
     parser.add_argument("--rows", type=Path)
@@ -140,14 +140,14 @@ def evidence(speaker: answering.Speaker, examples: list[Example], scorer: Scorer
 Rule = Callable[[dict], bool]
 
 
-def rules() -> dict[str, Rule]:
+def rules(votes: bool) -> dict[str, Rule]:
     """Whether to abstain, by the name of the rule."""
     found: dict[str, Rule] = {
         "never": lambda row: False,
         "a name is missing": lambda row: bool(row["missing"]),
         "the free answer fails": lambda row: row["free_fails"],
     }
-    for least in (0.5, 0.625, 0.75, 0.875, 1.0):
+    for least in (0.5, 0.625, 0.75, 0.875, 1.0) if votes else ():
         found[f"agreement below {least:g}"] = lambda row, least=least: row["agreement"] < least
     for least in (0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98):
         found[f"mean probability below {least:g}"] = lambda row, least=least: row["mean"] < least
@@ -161,7 +161,7 @@ def rules() -> dict[str, Rule]:
         found[f"missing, or lowest below {least:g}"] = lambda row, least=least: (
             bool(row["missing"]) or row["lowest"] < least
         )
-    for least in (0.5, 0.625, 0.75):
+    for least in (0.5, 0.625, 0.75) if votes else ():
         found[f"missing, or agreement below {least:g}"] = lambda row, least=least: (
             bool(row["missing"]) or row["agreement"] < least
         )
@@ -173,7 +173,7 @@ def table(rows: list[dict]) -> str:
         "| rule | precision | recall | F1 | answered | accuracy of answers |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name, rule in rules().items():
+    for name, rule in rules(all(row["agreement"] is not None for row in rows)).items():
         abstained = [row for row in rows if rule(row)]
         right = sum(not row["answerable"] for row in abstained)
         bad, good = [sum(row["answerable"] is kind for row in rows) for kind in (False, True)]

@@ -24,7 +24,7 @@ def _add_ask(commands: Commands) -> None:
     ask = commands.add_parser(
         "ask",
         help="ask a SQLite database a question in words",
-        usage="text2sql ask DATABASE [QUESTION] [--run RUN | --adapter ADAPTER] [options] [OVERRIDE ...]",
+        usage="text2sql ask DATABASE [QUESTION] [--run RUN | --adapter ADAPTER] [options]",
         description="Write SQL for the question, check its names against the schema, run it read-only in a confined process\n"
         "and print the rows. Without a question: a conversation, with a history, \\schema, \\explain and \\q. The\n"
         "database is copied first and stays as it is. Where the schema seems not to have the answer, none is given.\n"
@@ -35,7 +35,6 @@ def _add_ask(commands: Commands) -> None:
     )
     ask.add_argument("database", type=Path, metavar="DATABASE", help="a SQLite file")
     ask.add_argument("question", nargs="?", metavar="QUESTION", help="in quotes; without one, a conversation")
-    ask.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for evaluate.py, such as hardware=cpu")
     whose = ask.add_mutually_exclusive_group()
     whose.add_argument("--run", type=Path, metavar="RUN", dest="run_folder", help="the training whose model answers")
     whose.add_argument("--adapter", metavar="ADAPTER", help="an adapter's folder or hub id in place of a run")
@@ -51,6 +50,14 @@ def _add_ask(commands: Commands) -> None:
     ask.add_argument("--no-repair", action="store_true", help="no second try where the SQL does not run")
     ask.add_argument("--rows", type=int, default=20, metavar="N", help="print at most N rows; default: 20")
     ask.add_argument("--json", action="store_true", help="print one line of JSON in place of text")
+    ask.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="OVERRIDE",
+        dest="overrides",
+        help="as for evaluate.py, such as hardware=cpu or model=tiny",
+    )
     _add_thresholds(ask)
     ask.set_defaults(run=answer_question)
 
@@ -83,8 +90,6 @@ def answer_question(options: argparse.Namespace) -> int:
     from text2sql import commandline
     from text2sql.data import snapshot
 
-    if options.question is not None and "=" in options.question and " " not in options.question:
-        raise ValueError(f"{options.question} stands where the question does: put the question, in quotes, before it")
     if options.votes < 1 or options.rows < 1:
         raise ValueError(f"--votes {options.votes} and --rows {options.rows} must be at least 1")
     snapshot.check(options.database, "the database")  # before a second is spent on loading torch

@@ -31,7 +31,9 @@ def names(source: Any, schema: str | None) -> list[str]:
 def reflect(source: Any, metadata: sqlalchemy.MetaData, wanted: set[str]) -> None:
     """Put the `wanted` tables into `metadata`, with types, primary keys and the foreign keys between them."""
     where = "WHERE schema_name = coalesce(:schema, current_schema())"
-    columns = f"SELECT table_name, column_name, data_type FROM duckdb_columns() {where} ORDER BY table_oid, column_index"
+    columns = (
+        f"SELECT table_name, column_name, data_type FROM duckdb_columns() {where} ORDER BY table_oid, column_index"
+    )
     keys = (
         "SELECT table_name, constraint_type, constraint_column_names, referenced_table, referenced_column_names "
         f"FROM duckdb_constraints() {where} AND constraint_type IN ('PRIMARY KEY', 'FOREIGN KEY')"
