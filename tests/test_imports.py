@@ -55,7 +55,8 @@ model       | config ranks machines merging tiny smollm2     | torch bitsandbyte
 lineage     | config hub ranks runs merging model                  |                                      |
 doctor      | config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
 reproduction | runs config commandline data evaluation       | hydra omegaconf yaml                 | torch model
-cli         | runs evaluation comparison sweeps              |                                      | hydra omegaconf driver commandline doctor reproduction
+duckdb_tables |                                              | sqlalchemy                           |
+copying     | sql                                            |                                      | sqlalchemy duckdb_tables
 attention   |                                                | torch transformers                   |
 fused       |                                                | torch bitsandbytes                   |
 passes      |                                                | torch                                |
@@ -82,6 +83,11 @@ voting      | example scorer                                 |                  
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts merging model fast_path checking generation vllm_engine voting repair | tqdm | constraint
 scoring     | example sql runs driver hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
+confidence  | attention fast_path passes                     | torch                                |
+abstention  | confidence example sql                         |                                      |
+asking      | cache config commandline data example sql prompts serialise scorer generation answering scoring confidence abstention | hydra | torch
+database_commands |                                          |                                      | hydra omegaconf commandline data abstention asking copying
+cli         | runs evaluation comparison sweeps database_commands |                                 | hydra omegaconf driver commandline doctor reproduction
 launch      | runs config ranks commandline preemption resuming |                                      | torch tqdm model training scoring
 train.py    | config commandline                             | hydra omegaconf                      | prompts data launch
 evaluate.py | commandline                                    | hydra omegaconf                      | scoring
@@ -98,6 +104,7 @@ LIGHT = [
     "text2sql.launch",
     "text2sql.scoring",
     "text2sql.cli",
+    "text2sql.copying",
     "text2sql.sweeps",
     "text2sql.fitting",
     "text2sql.doctor",

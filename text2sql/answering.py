@@ -41,6 +41,13 @@ class Speaker:
         self.tokenizer = model.load_tokenizer(config.model)
         self._network: Any = None
 
+    @property
+    def network(self) -> Any:
+        """The base model with the adapter, if any; loaded when it is first asked for."""
+        if self._network is None:
+            self._network = network(self.config, self.adapter)
+        return self._network
+
     def say(
         self,
         rows: Sequence[list[int]],
@@ -53,11 +60,10 @@ class Speaker:
             started = time.monotonic()
             answers = vllm_engine.generate(self.config, self.tokenizer, rows, adapter=self.adapter)
         else:
-            if self._network is None:
-                self._network = network(self.config, self.adapter)
+            loaded = self.network
             started, hardware = time.monotonic(), self.config.hardware
             answers = generation.generate(
-                self._network,
+                loaded,
                 self.tokenizer,
                 rows,
                 max_new_tokens=self.config.prompt.max_sql_tokens,

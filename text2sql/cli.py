@@ -1,4 +1,4 @@
-"""The `text2sql` command: it reads runs and sweeps, compares and repeats them, and looks at a run that has not started."""
+"""The `text2sql` command: it reads, compares and repeats runs, looks at one that has not started, and asks databases."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from text2sql import comparison, evaluation, runs, sweeps
+from text2sql import comparison, database_commands, evaluation, runs, sweeps
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="text2sql", description="Look at runs: before they start, and once they are finished."
+        prog="text2sql", description="Look at runs, before they start and once they are finished, and ask databases."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_table(commands)
@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_doctor(commands)
     _add_reproduce(commands)
     _add_resume(commands)
+    database_commands.add(commands)
     options = parser.parse_args(arguments)
     try:
         return options.run(options) or 0

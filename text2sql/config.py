@@ -13,6 +13,7 @@ from text2sql.groups import BadRow as BadRow
 from text2sql.groups import Config as Config
 from text2sql.groups import Data as Data
 from text2sql.groups import Device as Device
+from text2sql.groups import Dialect as Dialect
 from text2sql.groups import Engine as Engine
 from text2sql.groups import Eval as Eval
 from text2sql.groups import Hardware as Hardware

@@ -16,6 +16,13 @@ class BadRow(Enum):
     refuse = "refuse"
 
 
+class Dialect(Enum):
+    sqlite = "sqlite"
+    postgres = "postgres"
+    mysql = "mysql"
+    duckdb = "duckdb"
+
+
 class TrackingMode(Enum):
     online = "online"
     offline = "offline"
@@ -96,7 +103,9 @@ class Lora:
 class Data:
     """Where examples come from: `path` is a hub id, a local file or folder, or `mini` (generated, no download).
 
-    `gretel_path` and `max_gretel_samples` say what `data=mixed` adds to Spider's training questions.
+    `gretel_path` and `max_gretel_samples` say what `data=mixed` adds to Spider's training questions. The rest is of
+    `data=sqlite`: `pairs`, a file of questions and their SQL in `dialect`, split by the skeletons of the SQL into shares for
+    test and validation that follow from `split_seed`; `keep_empty` keeps pairs whose SQL returns no row.
     """
 
     name: str = MISSING
@@ -110,6 +119,11 @@ class Data:
     include_others: bool = False
     gretel_path: Optional[str] = None
     max_gretel_samples: Optional[int] = None
+    pairs: Optional[str] = None
+    dialect: Dialect = Dialect.sqlite
+    test_fraction: float = 0.15
+    split_seed: int = 0
+    keep_empty: bool = False
 
 
 @dataclass

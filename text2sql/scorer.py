@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,16 @@ from text2sql.sql.pool import Pool
 
 @dataclass(frozen=True)
 class Executed:
-    """What came of running a text on its example's database: a digest that equal results share, or the error."""
+    """What came of running a text on its example's database: a digest that equal results share, or the error.
+
+    `result` is {"columns", "rows" (the first few), "num_rows"} where the rules ask for rows.
+    """
 
     digest: str = ""
     num_rows: int = 0
     error: Verdict | None = None
     reason: str = ""
+    result: dict[str, Any] | None = field(default=None, compare=False)
 
 
 NOT_DATABASES = ("-journal", "-wal", "-shm")
@@ -128,7 +132,7 @@ def _score(outcome: dict[str, Any]) -> Score:
 
 def _executed(outcome: dict[str, Any]) -> Executed:
     if "digest" in outcome:
-        return Executed(outcome["digest"], outcome["num_rows"])
+        return Executed(outcome["digest"], outcome["num_rows"], result=outcome.get("result"))
     return Executed(error=Verdict(outcome["verdict"]), reason=outcome["reason"])
 
 

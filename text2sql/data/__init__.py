@@ -7,16 +7,16 @@ import logging
 from collections import Counter
 
 from text2sql.config import BadRow, Data
-from text2sql.data import gretel, mixed, spider
+from text2sql.data import gretel, mixed, spider, sqlite
 from text2sql.data.report import Loaded, Report, content_hash
-from text2sql.data.source import Row, Source, Unusable
+from text2sql.data.source import Row, Source, Unusable, sample_of_groups
 from text2sql.data.spider import DATABASE_FAULTS as DATABASE_FAULTS
 from text2sql.data.syntax import parses
 from text2sql.example import Example
 
 log = logging.getLogger(__name__)
 
-LOADERS = {"gretel": gretel.load, "spider": spider.load, "mixed": mixed.load}
+LOADERS = {"gretel": gretel.load, "spider": spider.load, "mixed": mixed.load, "sqlite": sqlite.load}
 SPLITS = ("train", "validation", "test")
 IDS_SHOWN = 5
 
@@ -24,17 +24,17 @@ IDS_SHOWN = 5
 def load(config: Data, split: str, *, seed: int) -> Loaded:
     """The examples of `split`, sampled by `seed`, and the report on all rows that were read.
 
-    Validation is made of training rows: whole databases, so that none is in both. `test` is Spider's dev set or
-    gretel's test split. A sample depends on the seed and the rows' content, not on their order; training rows come
-    shuffled by it, the others in file order. Rows over the sample's size are not parsed. Without
-    data.max_validation_samples, a sampled training set takes data.validation_fraction of its size for validation.
+    Validation is made of training rows: whole databases, so that none is in both. `test` is Spider's dev set or gretel's test
+    split; pairs of one's own are split by the skeletons of their SQL. A sample depends on the seed and the rows' content, not
+    on their order; training rows come shuffled by it, the others in file order. Rows over the sample's size are not parsed.
+    Without data.max_validation_samples, a sampled training set takes data.validation_fraction of its size for validation.
     Raises ValueError naming the setting to change.
     """
     check(config)
     if split not in SPLITS:
         raise ValueError(f"eval.split={split} is unknown: choose one of {', '.join(SPLITS)}")
     source = LOADERS[config.name](config, "test" if split == "test" else "train")
-    rows = source.rows if split == "test" else _carve(source.rows, config.validation_fraction, split, seed)
+    rows = source.rows if split == "test" else _carve(source, config.validation_fraction, split, seed)
     examples, dropped = _take(f"{config.name} {split}", shuffled(rows, seed), source, _limit(config, split))
     if dropped and config.on_bad_row is BadRow.refuse:
         raise ValueError(f"{_complaint(dropped)}. Mend them, or set data.on_bad_row=drop to go on without them")
@@ -65,6 +65,7 @@ def check(config: Data) -> None:
     """ValueError, before any file is read, for settings that no data could satisfy."""
     if config.name not in LOADERS:
         raise ValueError(f"data.name={config.name} is unknown: choose one of {', '.join(LOADERS)}")
+    sqlite.check(config)
     for name in ("max_samples", "max_validation_samples", "max_test_samples"):
         value = getattr(config, name)
         if value is not None and value <= 0:
@@ -94,27 +95,22 @@ def shuffled(rows: list[Row], seed: int) -> list[Row]:
     return sorted(rows, key=key)
 
 
-def _carve(rows: list[Row], fraction: float, split: str, seed: int) -> list[Row]:
+def _carve(source: Source, fraction: float, split: str, seed: int) -> list[Row]:
     """The rows of train or of validation; rows without a database's name stay in train."""
+    rows, held = source.rows, source.validation
+    if held is None:
+        held = _held_out(rows, fraction, seed)
+    return [row for row in rows if (row.group in held) == (split == "validation")]
+
+
+def _held_out(rows: list[Row], fraction: float, seed: int) -> frozenset[str]:
     groups = Counter(row.group for row in rows if row.group is not None)
     if len(groups) < 2:
         raise ValueError(
             f"data.validation_fraction={fraction}: validation takes whole databases, and the training rows have only "
             f"{len(groups)}; set data.path to data with at least two"
         )
-    held = validation_groups(groups, fraction, seed)
-    return [row for row in rows if (row.group in held) == (split == "validation")]
-
-
-def validation_groups(groups: dict[str, int], fraction: float, seed: int) -> set[str]:
-    """Names of groups, in an order set by `seed` while their rows fit into `fraction` of all; at least the smallest."""
-    room = fraction * sum(groups.values())
-    held: set[str] = set()
-    for name in sorted(groups, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest()):
-        if groups[name] <= room:
-            held.add(name)
-            room -= groups[name]
-    return held or {min(groups, key=lambda name: (groups[name], name))}
+    return sample_of_groups(groups, fraction * groups.total(), seed)
 
 
 def _take(title: str, rows: list[Row], source: Source, limit: int | None) -> tuple[list[Example], dict[str, list[str]]]:

@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from text2sql.config import Data
 from text2sql.data import mini
@@ -54,26 +55,28 @@ def from_hub(config: Data, split: str, columns: tuple[str, ...], optional: tuple
     return dataset.select_columns(kept).to_list()
 
 
-def check_columns(place: str, found: list[str], needed: tuple[str, ...]) -> None:
+def check_columns(place: str, found: list[str], needed: tuple[str, ...], setting: str = "data.path") -> None:
     """Raises ValueError naming the place, the first missing column and the columns found."""
     for name in needed:
         if name not in found:
             raise ValueError(
-                f"data.path: {place} has no column {name!r}; it has {', '.join(sorted(found)) or 'no columns'}"
+                f"{setting}: {place} has no column {name!r}; it has {', '.join(sorted(found)) or 'no columns'}"
             )
 
 
-def read(file: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> list[dict]:
+def read(
+    file: Path, columns: tuple[str, ...], optional: tuple[str, ...] = (), setting: str = "data.path"
+) -> list[dict]:
     """The rows of a parquet, jsonl, json or csv file that has all `columns`; raises ValueError naming the file."""
     if file.suffix not in SUFFIXES:
-        raise ValueError(f"data.path: {file} is none of {', '.join(SUFFIXES)}")
+        raise ValueError(f"{setting}: {file} is none of {', '.join(SUFFIXES)}")
     if file.suffix == ".parquet":
         return _read_parquet(file, columns, optional)
-    rows = _read_csv(file) if file.suffix == ".csv" else _read_json(file)
+    rows = _read_csv(file, setting) if file.suffix == ".csv" else _read_json(file, setting)
     if not rows:
-        raise ValueError(f"data.path: {file} holds no rows")
+        raise ValueError(f"{setting}: {file} holds no rows")
     found = list(dict.fromkeys(name for row in rows for name in row))
-    check_columns(str(file), found, columns)
+    check_columns(str(file), found, columns, setting)
     return rows
 
 
@@ -90,21 +93,33 @@ def _read_parquet(file: Path, columns: tuple[str, ...], optional: tuple[str, ...
         raise ValueError(f"data.path: {file} is not a parquet file: {error}") from error
 
 
-def _read_csv(file: Path) -> list[dict]:
+def _read_csv(file: Path, setting: str) -> list[dict]:
     csv.field_size_limit(sys.maxsize)
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        return [{name: value or None for name, value in row.items() if name} for row in csv.DictReader(lines)]
-
-
-def _read_json(file: Path) -> list[dict]:
-    content = file.read_text(encoding="utf-8")
     try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            return [{name: value or None for name, value in row.items() if name} for row in csv.DictReader(lines)]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{setting}: {file} is not UTF-8 ({error.reason}): save it as UTF-8") from error
+
+
+def _read_json(file: Path, setting: str) -> list[dict]:
+    try:
+        content = file.read_text(encoding="utf-8-sig")
         if file.suffix == ".json":
             rows = json.loads(content)
         else:
-            rows = [json.loads(line) for line in content.splitlines() if line.strip()]
+            rows = [_parsed(line, n, file, setting) for n, line in enumerate(content.split("\n"), 1) if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{setting}: {file} is not UTF-8 ({error.reason}): save it as UTF-8") from error
     except json.JSONDecodeError as error:
-        raise ValueError(f"data.path: {file} is not valid JSON: {error}") from error
+        raise ValueError(f"{setting}: {file} is not valid JSON: {error}") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"data.path: {file} must hold one object per row")
+        raise ValueError(f"{setting}: {file} must hold one object per row")
     return rows
+
+
+def _parsed(line: str, number: int, file: Path, setting: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{setting}: {file} is not valid JSON in line {number}: {error}") from error

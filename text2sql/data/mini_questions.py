@@ -6,6 +6,7 @@ import random
 import re
 import sqlite3
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,25 +14,27 @@ from text2sql.data.mini_many_tables import MANY_TABLES
 from text2sql.data.mini_one_table import ONE_TABLE
 from text2sql.data.mini_rows import Filled, Filling, literal
 from text2sql.data.mini_templates import TIERS, Template
+from text2sql.sql.identifiers import quote
 
 TEMPLATES = (*ONE_TABLE, *MANY_TABLES)
 
 SHOW_LABEL = 0.7
 ATTEMPTS_PER_QUESTION = 40
-# Numbers whose total means nothing.
-NEVER_SUMMED = {"age", "year", "birth_year", "temperature", "office", "rate"}
+# Words of numbers whose total means nothing.
+NEVER_SUMMED = set("age year temperature office rate ratio percent percentage latitude longitude lat lon".split())
+_KEY = r'(?:"(?:[^"]|"")*"|\S)+?'
 
 
 @dataclass(frozen=True)
 class Noun:
-    """An SQL name and its words; formats as the name itself."""
+    """An SQL name and its words; formats as the name, in quotes where SQLite wants them."""
 
     name: str
     one: str
     many: str
 
     def __str__(self) -> str:
-        return self.name
+        return quote(self.name)
 
     @property
     def a(self) -> str:
@@ -59,23 +62,29 @@ class Question:
     sql: str
 
 
-def _plural(words: str) -> str:
+def words_of(name: str) -> str:
+    """The words of a name: `unitPrice` and `unit_price` are `unit price`."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    return " ".join(re.sub(r"[\W_]+", " ", spaced).lower().split()) or name
+
+
+def plural(words: str) -> str:
     if words.endswith("y") and words[-2] not in "aeiou":
         return words[:-1] + "ies"
     return words + ("es" if words.endswith(("s", "x", "ch", "sh")) else "s")
 
 
 def _column_noun(name: str, number: bool) -> Noun:
-    words = name.replace("_", " ")
-    if number and words.endswith("s"):
+    words = words_of(name)
+    if number and words.endswith("s") and not words.endswith("ss"):
         return Noun(name, f"number of {words}", f"numbers of {words}")
-    return Noun(name, words, _plural(words))
+    return Noun(name, words, plural(words))
 
 
 def table_slots(table: Filled, rng: random.Random) -> dict[str, object]:
     """Slots about one table; what the table cannot offer is absent. `n` < `m` are both values of the column `num`."""
     spec = table.spec
-    slots: dict[str, object] = {"": Noun(spec.name, spec.singular, spec.name.replace("_", " "))}
+    slots: dict[str, object] = {"": Noun(spec.name, spec.singular, spec.plural or spec.name.replace("_", " "))}
     chosen = set()
     for slot, kind in (("label", "label"), ("cat", "category"), ("num", "number"), ("date", "date")):
         if columns := spec.kind(kind):
@@ -83,7 +92,7 @@ def table_slots(table: Filled, rng: random.Random) -> dict[str, object]:
             chosen.add(column.name)
             slots[slot] = _column_noun(column.name, kind == "number")
             slots.update(_value_slots(slot, table.values(column.name), rng))
-            if kind == "number" and column.name not in NEVER_SUMMED:
+            if kind == "number" and not NEVER_SUMMED & set(words_of(column.name).split()):
                 slots["sum"] = slots[slot]
     if nullable := [column for column in spec.columns if column.nullable]:
         slots["null"] = _column_noun(rng.choice(nullable).name, False)
@@ -92,7 +101,10 @@ def table_slots(table: Filled, rng: random.Random) -> dict[str, object]:
         for c in spec.kind("category", "number", "date", "label")
         if c.name not in chosen
     ]
-    others = [c for c in spec.kind("category", "number", "date") if c.name != str(slots.get("label"))]
+    label = slots.get("label")
+    others = [
+        c for c in spec.kind("category", "number", "date") if not (isinstance(label, Noun) and label.name == c.name)
+    ]
     if others:
         other = rng.choice(others)
         slots["other"] = _column_noun(other.name, other.kind == "number")
@@ -138,19 +150,21 @@ def slots(filling: Filling, rng: random.Random) -> dict[str, object]:
         parent = filling.table(column.source)
         result.update(_prefixed("c", "c_", table_slots(child, rng)), **_prefixed("p", "p_", table_slots(parent, rng)))
         result.update(
-            fk=column.name,
-            pk=parent.key,
-            join=f"{child.spec.name} {_join(child, column, parent)}",
+            fk=quote(column.name),
+            pk=quote(parent.key),
+            join=f"{quote(child.spec.name)} {_join(child, column, parent)}",
             k=rng.choice((2, 3)),
         )
-    bridges = [table for table in filling.tables if len(table.spec.kind("ref")) > 1]
+    bridges = [table for table in filling.tables if len({ref.source for ref in table.spec.kind("ref")}) > 1]
     if bridges:
         bridge = rng.choice(bridges)
         first, second = rng.sample(bridge.spec.kind("ref"), 2)
+        if first.source == second.source:
+            return result
         left, right = filling.table(first.source), filling.table(second.source)
         result.update(_prefixed("a", "a_", table_slots(left, rng)), **_prefixed("z", "z_", table_slots(right, rng)))
         result["b"] = table_slots(bridge, rng)[""]
-        result["bridge"] = f"{bridge.spec.name} {_join(bridge, first, left)} {_join(bridge, second, right)}"
+        result["bridge"] = f"{quote(bridge.spec.name)} {_join(bridge, first, left)} {_join(bridge, second, right)}"
     return result
 
 
@@ -159,7 +173,8 @@ def _prefixed(table: str, prefix: str, found: dict[str, object]) -> dict[str, ob
 
 
 def _join(child: Filled, column: Any, parent: Filled) -> str:
-    return f"JOIN {parent.spec.name} ON {child.spec.name}.{column.name} = {parent.spec.name}.{parent.key}"
+    own, other = quote(child.spec.name), quote(parent.spec.name)
+    return f"JOIN {other} ON {own}.{quote(column.name)} = {other}.{quote(parent.key)}"
 
 
 def ask(
@@ -170,19 +185,24 @@ def ask(
     golds: Counter[str] = Counter()
     asked: set[str] = set()
     for _ in range(count):
-        (tier,) = rng.choices(list(TIERS), list(TIERS.values()))
-        templates = [template for template in TEMPLATES if template.tier == tier]
-        for _ in range(ATTEMPTS_PER_QUESTION):
-            (template,) = rng.choices(templates, [template.weight for template in templates])
-            question = _bind(template, slots(filling, rng), rng)
+        for question in tries(filling, rng):
             if question is None or question.text in asked or golds[question.sql] >= repeats:
                 continue
-            if answers(question.sql, connection):
+            if answers(question.sql, lambda sql: connection.execute(sql).fetchall()):
                 questions.append(question)
                 asked.add(question.text)
                 golds[question.sql] += 1
                 break
     return questions
+
+
+def tries(filling: Filling, rng: random.Random) -> Iterator[Question | None]:
+    """Questions of one tier, drawn by its share; None for a template whose slots could not be filled that time."""
+    (tier,) = rng.choices(list(TIERS), list(TIERS.values()))
+    templates = [template for template in TEMPLATES if template.tier == tier]
+    for _ in range(ATTEMPTS_PER_QUESTION):
+        (template,) = rng.choices(templates, [template.weight for template in templates])
+        yield _bind(template, slots(filling, rng), rng)
 
 
 def _bind(template: Template, found: dict[str, object], rng: random.Random) -> Question | None:
@@ -194,15 +214,18 @@ def _bind(template: Template, found: dict[str, object], rng: random.Random) -> Q
     return Question(template, text[0].upper() + text[1:], sql)
 
 
-def answers(sql: str, connection: sqlite3.Connection) -> bool:
-    """Whether the gold has an answer worth asking for: a value that is not NULL or 0, in an order without ties."""
-    rows = connection.execute(sql).fetchall()
+def answers(sql: str, fetch: Callable[[str], list[tuple]]) -> bool:
+    """Whether the gold has an answer worth asking for: a value that is not NULL or 0, in an order without ties.
+
+    `fetch` gives the rows of a query, none for one that does not run.
+    """
+    rows = fetch(sql)
     if not any(value not in (None, 0) for row in rows for value in row):
         return False
-    match = re.fullmatch(r"SELECT .*? (FROM .*) ORDER BY (\S+?)( DESC)?( LIMIT (\d+))?", sql)
+    match = re.fullmatch(rf"SELECT .*? (FROM .*) ORDER BY ({_KEY})( DESC)?( LIMIT (\d+))?", sql)
     if match is None:
         return True
     source, key, _, _, limit = match.groups()
-    keys = [row[0] for row in connection.execute(f"SELECT {key} {source} ORDER BY 1{match.group(3) or ''}")]
+    keys = [row[0] for row in fetch(f"SELECT {key} {source} ORDER BY 1{match.group(3) or ''}")]
     seen = keys[: int(limit) + 1] if limit else keys
     return len(seen) == len(set(seen))

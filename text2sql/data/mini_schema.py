@@ -29,9 +29,12 @@ class ColumnSpec:
 
 @dataclass(frozen=True)
 class TableSpec:
+    """`plural` are the words for several rows; empty where the name says them."""
+
     name: str
     singular: str
     columns: tuple[ColumnSpec, ...]
+    plural: str = ""
 
     def kind(self, *kinds: str) -> list[ColumnSpec]:
         """The columns of these kinds that are never NULL, in table order."""

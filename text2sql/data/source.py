@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from text2sql.example import Example
@@ -31,10 +32,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Source:
-    """All rows of the training or test file; `build` checks one row's database and raises Unusable with the reason."""
+    """All rows of the training or test file; `build` checks one row's database and raises Unusable with the reason.
+
+    `validation` are the groups of training rows that validation takes, where the loader says; None leaves it to the seed.
+    """
 
     rows: list[Row]
     build: Callable[[Row], Example]
+    validation: frozenset[str] | None = None
 
 
 def text(value: object, name: str) -> str:
@@ -52,3 +57,16 @@ def text(value: object, name: str) -> str:
     if "\0" in value:
         raise Unusable(f"{name} holds a NUL character")
     return value
+
+
+def sample_of_groups(groups: Mapping[str, int], room: float, seed: int, leave: int = 1) -> frozenset[str]:
+    """Names of groups, in an order set by `seed` while their rows fit into `room`; at least the smallest, and never all.
+
+    `leave` is how many groups there are at least that are not among them.
+    """
+    held: set[str] = set()
+    for name in sorted(groups, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest()):
+        if groups[name] <= room and len(groups) - len(held) > leave:
+            held.add(name)
+            room -= groups[name]
+    return frozenset(held or {min(groups, key=lambda name: (groups[name], name))})

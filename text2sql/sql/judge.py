@@ -116,8 +116,9 @@ class Judge:
             return outcome(Ruling(Verdict.TOO_MANY_ROWS, "results too large to compare in memory"), official=False)
 
     def run(self, run: Run) -> dict[str, Any]:
-        """What came of running one text, as JSON has it: {verdict, reason} where it failed, {digest, num_rows} where not.
+        """What came of running one text, as JSON has it: {verdict, reason} where it failed, else {digest, num_rows, result}.
 
+        `result` has the first rows, as many as `rules.preview_rows`; null for none.
         The text is run as strict judging would. A script that does not build is a GOLD_ERROR, as there.
         """
         sql = _stripped(run.prediction)
@@ -126,7 +127,8 @@ class Judge:
             if result.error:
                 return {"verdict": result.error.value, "reason": result.reason}
             found = digest(result.rows, len(result.columns), ordered=compare.is_ordered(sql))
-            return {"digest": found, "num_rows": len(result.rows)}
+            shown = preview(result, self.rules.preview_rows) if self.rules.preview_rows else None
+            return {"digest": found, "num_rows": len(result.rows), "result": shown}
         except _DoesNotBuild as error:
             return {"verdict": Verdict.GOLD_ERROR.value, "reason": f"the database does not build: {error}"}
         except MemoryError:

@@ -1,0 +1,63 @@
+"""The config that a question is answered with: that of the run whose adapter answers, on the machine at hand."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import hydra
+
+from text2sql import commandline, scoring
+from text2sql.config import Config
+
+log = logging.getLogger(__name__)
+
+BASE_MODEL = "smollm2_135m"
+
+
+def adapter_of(run: Path) -> str:
+    """The adapter in a run's folder; ValueError where the run has none yet or is no run."""
+    adapter = run / "adapter"
+    if (adapter / "adapter_config.json").is_file():
+        return str(adapter)
+    if (run / "adapter_config.json").is_file():
+        raise ValueError(f"--run {run} is an adapter's folder, not a run's: type --adapter {run}")
+    if not (run / "run.json").is_file():
+        raise ValueError(f"--run {run} is no run's folder: name one that train.py made, such as outputs/RUN")
+    stamp = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    raise ValueError(
+        f"--run {run} has no adapter ({stamp.get('kind')}, {stamp.get('status')}): name a training that has finished"
+    )
+
+
+def compose(adapter: str | None, overrides: list[str], votes: int, constrained: bool, repair: bool) -> Config:
+    """The config of `evaluate.py adapter=ADAPTER` with `overrides`, answering as asked.
+
+    A run that was trained on a GPU answers on the CPU where there is none. Hydra's and omegaconf's own errors for overrides
+    that do not exist, ValueError for those that cannot work.
+    """
+    named = {override.partition("=")[0].lstrip("+") for override in overrides}
+    typed = list(overrides)
+    if adapter is not None:
+        typed.append(f"adapter='{adapter}'")
+    elif "model" not in named:
+        log.warning(
+            "no --run and no --adapter: %s answers as it came, without any training on SQL; expect wrong answers",
+            BASE_MODEL,
+        )
+        typed.append(f"model={BASE_MODEL}")
+    if "hardware" not in named and not _has_gpu():
+        typed.append("hardware=cpu")
+    elif "hardware" not in named and adapter is None:
+        typed.append("hardware=gpu")
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(commandline.CONF)):
+        config = scoring.settings(hydra.compose("evaluate", commandline.quote_phase(typed)), typed)
+    return replace(config, eval=replace(config.eval, votes=votes, constrained=constrained, repair=repair))
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
