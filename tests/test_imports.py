@@ -55,7 +55,10 @@ model       | config ranks machines merging tiny smollm2     | torch bitsandbyte
 lineage     | config hub ranks runs merging model                  |                                      |
 doctor      | config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
 reproduction | runs config commandline data evaluation       | hydra omegaconf yaml                 | torch model
-cli         | runs evaluation comparison sweeps              |                                      | hydra omegaconf driver commandline doctor reproduction
+provenance  | config                                         |                                      |
+card        | config example prompts provenance              |                                      | huggingface_hub transformers
+publish     | card config runs                               |                                      | huggingface_hub omegaconf
+fetching    | checkpoints runs                               |                                      | huggingface_hub
 attention   |                                                | torch transformers                   |
 fused       |                                                | torch bitsandbytes                   |
 passes      |                                                | torch                                |
@@ -81,8 +84,11 @@ training    | example runs checkpoints resuming preemption tracking hub config r
 voting      | example scorer                                 |                                      |
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts merging model fast_path checking generation vllm_engine voting repair | tqdm | constraint
+export      | answering checkpoints config data example generation merging model prompts publish runs scorer sql | torch tqdm |
 scoring     | example sql runs driver hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
 launch      | runs config ranks commandline preemption resuming |                                      | torch tqdm model training scoring
+release_commands |                                           |                                      | publish fetching export
+cli         | runs evaluation comparison sweeps release_commands |                                      | hydra omegaconf driver commandline doctor reproduction
 train.py    | config commandline                             | hydra omegaconf                      | prompts data launch
 evaluate.py | commandline                                    | hydra omegaconf                      | scoring
 """
