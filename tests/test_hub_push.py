@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from fake_hub import FakeHub
 
-from text2sql import model
+from text2sql import model, publish, runs, training
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = "adapter_model.safetensors"
@@ -111,3 +112,87 @@ def test_a_hub_that_is_not_there_is_a_users_mistake(hub):
     done = hub.run("-c", REFUSE, "tester/absent", cwd=ROOT, env={"HF_HUB_OFFLINE": "1"})
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0][0] == "ValueError"
+
+
+# A run that another machine goes on with
+
+TAKE = """
+import json, sys
+from pathlib import Path
+from text2sql import fetching
+said = []
+for repo_id, folder in json.loads(sys.argv[1]):
+    try:
+        said.append(fetching.fetch(repo_id, Path(folder)))
+    except ValueError as error:
+        said.append(f"refused: {error}")
+print(json.dumps(said))
+"""
+
+
+def take(hub, pairs, token=True):
+    """What is said of each (repository, folder) that is fetched, in their order."""
+    asked = json.dumps([[repo_id, str(folder)] for repo_id, folder in pairs])
+    done = hub.run("-c", TAKE, asked, cwd=ROOT, token=token)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def fetched(pushed, tmp_path_factory):
+    """(folder, what was said) after fetching from the hub what was pushed, twice, and what cannot be had."""
+    hub, run = pushed
+    there, folder = hub.folder("models", "tester/x"), tmp_path_factory.mktemp("fetched")
+    damaged = shutil.copytree(there, hub.folder("models", "tester/damaged")) / "last-checkpoint/optimizer.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
+    shutil.rmtree(shutil.copytree(there, hub.folder("models", "tester/old")) / "last-checkpoint/run")
+    manifest = hub.folder("models", "tester/old") / "last-checkpoint/manifest.json"
+    files = {k: v for k, v in json.loads(manifest.read_text())["files"].items() if not k.startswith("run/")}
+    text = json.dumps({"files": files}, indent=2, sort_keys=True)
+    manifest.write_text(json.dumps({"files": files, "sha256": hashlib.sha256(text.encode()).hexdigest()}))
+    publish.gather(run, publish.Wish("tester/done"), hub.folder("models", "tester/done"))
+    names = ["x", "x", "damaged", "old", "absent", "done", "done"]
+    said = take(hub, [(f"tester/{name}", folder / name) for name in names])
+    return folder, dict(zip(["x", "again", "damaged", "old", "absent", "done", "done again"], said))
+
+
+def test_a_run_goes_on_elsewhere_from_its_last_pushed_checkpoint(pushed, fetched, small, monkeypatch):
+    run, (folder, said) = pushed[1], fetched
+    assert said["x"].endswith("of tester/x, whole; resume=true goes on from it")
+    assert runs.read(folder / "x")["status"] == "interrupted"
+    assert "nothing was fetched" in said["again"]
+    asked = small("trainer.max_steps=2", "eval.num_live_samples=0", "trainer.warmup_ratio=0", "resume=true")
+    training.train(asked, str(folder / "x"))
+    assert (folder / "x/adapter" / WEIGHTS).read_bytes() == (run / "adapter" / WEIGHTS).read_bytes()
+    steps = [row["step"] for row in runs.read_jsonl(folder / "x/history.jsonl") if "loss" in row]
+    assert steps == [row["step"] for row in runs.read_jsonl(run / "history.jsonl") if "loss" in row]
+
+
+def test_a_damaged_checkpoint_is_not_taken_and_nothing_is_left_of_it(fetched):
+    folder, said = fetched
+    assert (
+        "refused: tester/damaged: its last-checkpoint is damaged and was not taken: optimizer.safetensors"
+        in said["damaged"]
+    )
+    assert "does not say of which run it is" in said["old"]
+    assert sorted(path.name for path in folder.iterdir()) == ["done", "x"]
+
+
+def test_before_the_first_push_there_is_nothing_to_fetch_and_that_is_no_error(fetched):
+    assert fetched[1]["absent"] == "tester/absent holds nothing to go on from yet"
+
+
+def test_a_published_run_comes_back_as_a_finished_one(pushed, fetched, small):
+    folder, said = fetched
+    assert said["done"].endswith("holds the finished run of tester/done")
+    assert "is left as it is" in said["done again"]
+    asked = small("trainer.max_steps=2", "eval.num_live_samples=0", "trainer.warmup_ratio=0", "resume=true")
+    before = json.loads((pushed[1] / "metrics.json").read_text())["validation/loss"]
+    assert training.train(asked, str(folder / "done")) == before
+
+
+def test_without_a_login_a_private_repository_is_an_error(pushed, tmp_path):
+    (said,) = take(pushed[0], [("tester/x", tmp_path / "run")], token=False)
+    assert said.startswith(
+        "refused: tester/x is not on the Hub, or is private and nobody is logged in here: set HF_TOKEN"
+    )

@@ -57,6 +57,10 @@ doctor      | config commandline prompts data geometry machines memory fitting s
 reproduction | runs config commandline data evaluation       | hydra omegaconf yaml                 | torch model
 duckdb_tables |                                              | sqlalchemy                           |
 copying     | sql                                            |                                      | sqlalchemy duckdb_tables
+provenance  | config                                         |                                      |
+card        | config example prompts provenance              |                                      | huggingface_hub transformers
+publish     | card config runs                               |                                      | huggingface_hub omegaconf
+fetching    | checkpoints runs                               |                                      | huggingface_hub
 attention   |                                                | torch transformers                   |
 fused       |                                                | torch bitsandbytes                   |
 passes      |                                                | torch                                |
@@ -82,13 +86,15 @@ training    | example runs checkpoints resuming preemption tracking hub config r
 voting      | example scorer                                 |                                      |
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts merging model fast_path checking generation vllm_engine voting repair | tqdm | constraint
+export      | answering checkpoints config data example generation merging model prompts publish runs scorer sql | torch tqdm |
 scoring     | example sql runs driver hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
 confidence  | attention fast_path passes                     | torch                                |
 abstention  | confidence example sql                         |                                      |
 asking      | cache config commandline data example sql prompts serialise scorer generation answering scoring confidence abstention | hydra | torch
 database_commands |                                          |                                      | hydra omegaconf commandline data abstention asking copying
-cli         | runs evaluation comparison sweeps database_commands |                                 | hydra omegaconf driver commandline doctor reproduction
 launch      | runs config ranks commandline preemption resuming |                                      | torch tqdm model training scoring
+release_commands |                                           |                                      | publish fetching export
+cli         | runs evaluation comparison sweeps database_commands release_commands |                                      | hydra omegaconf driver commandline doctor reproduction
 train.py    | config commandline                             | hydra omegaconf                      | prompts data launch
 evaluate.py | commandline                                    | hydra omegaconf                      | scoring
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,9 @@ from text2sql.preemption import Interrupted, Stop
 log = logging.getLogger(__name__)
 
 STATE_OF_LOOP = "trainer_state.json"  # read by upstream's loop under this name
-OF_TRAINING = ("state.json", STATE_OF_LOOP, snapshot.OPTIMIZER, checkpoints.MANIFEST)
+OF_RUN = "run"
+"""In a checkpoint of a run that pushes: the run's stamp and rows, without which another machine could not go on with it."""
+OF_TRAINING = ("state.json", STATE_OF_LOOP, snapshot.OPTIMIZER, checkpoints.MANIFEST, f"{OF_RUN}/*")
 
 
 class CheckpointingTrainer(SFTTrainer):
@@ -100,6 +103,14 @@ class CheckpointingTrainer(SFTTrainer):
             "facts": self.facts,
         }
         snapshot.write_json(folder / snapshot.STATE, state)
+        if self.args.push_to_hub:
+            self._fill_of_run(folder / OF_RUN)
+
+    def _fill_of_run(self, folder: Path) -> None:
+        folder.mkdir()
+        for path in (Path(str(self.args.output_dir)).parent / "run.json", *self.files):
+            if path.is_file():
+                shutil.copyfile(path, folder / path.name)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """The adapter and its tokenizer: no arguments, which upstream pickles, tokens and all."""

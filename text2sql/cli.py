@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from text2sql import comparison, database_commands, evaluation, runs, sweeps
+from text2sql import comparison, database_commands, evaluation, release_commands, runs, sweeps
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_reproduce(commands)
     _add_resume(commands)
     database_commands.add(commands)
+    release_commands.add(commands)
     options = parser.parse_args(arguments)
     try:
         return options.run(options) or 0

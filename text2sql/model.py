@@ -112,6 +112,11 @@ def load_base(config: Config) -> Any:
     return base
 
 
+def load_in_full(model: Model, dtype: str, device: Device) -> Any:
+    """The base model unquantised, in `dtype` but for its norms, on this process's device; no copy of it is kept."""
+    return _load(model, Quant(), dtype, {"": "cpu" if device is Device.cpu else ranks.local_rank()})
+
+
 def is_sharded(hardware: Hardware) -> bool:
     """Whether this process is to hold a shard of the frozen weights: it is one of several of a run with hardware.fsdp."""
     return hardware.fsdp and ranks.world_size() > 1
