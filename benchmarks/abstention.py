@@ -6,7 +6,8 @@ Answerable are questions of Spider's dev set as they are. Unanswerable is each o
 which a column that its gold needs was dropped (no key, and no other column of that name in the database). Whether to give an
 answer is then decided by each rule. Precision: of the abstentions, the share that is of unanswerable questions; recall: of
 the unanswerable questions, the share abstained from; answered: of the answerable ones; accuracy: of the answers given to
-answerable questions, the share that is right. --rows FILE prints the table from an earlier run's rows.
+answerable questions, the share that is right. Answers are greedy and free, as `text2sql ask` first asks for them; --votes N
+has N answers under the constraint vote as well. --rows FILE prints the table from an earlier run's rows.
 """
 
 from __future__ import annotations
@@ -108,30 +109,29 @@ def evidence(speaker: answering.Speaker, examples: list[Example], scorer: Scorer
     """A row an example; all are asked at once, which takes a CPU a third of the time."""
     encoded = [prompts.encode_prompt(speaker.tokenizer, example, speaker.config).ids for example in examples]
     said = speaker.say(encoded, [0.0] * len(encoded), None, "free")
-    rows = answering.answer(speaker, examples, scorer)
+    rows: list[dict] = [{}] * len(examples)
+    if speaker.config.eval.votes > 1:
+        rows = answering.answer(speaker, examples, scorer)
     free = [generation.extract_sql(one) for one in said]
     found = []
     for i, example in enumerate(tqdm(examples, "judging")):
         answer = speaker.tokenizer(said[i], add_special_tokens=False)["input_ids"] + [speaker.tokenizer.eos_token_id]
         sure = confidence.confidence(speaker.network.eval(), encoded[i], answer)
-        answerable, prediction = i % 2 == 0, rows[i]["prediction"]
-        free_run, run = scorer.run_all([(example, free[i]), (example, prediction)])
+        answerable, prediction = i % 2 == 0, rows[i].get("prediction", free[i])
+        (run,) = scorer.run_all([(example, free[i])])
         found.append(
             {
                 "answerable": answerable,
                 "id": example.id,
                 "question": example.question,
                 "free": free[i],
-                "greedy": rows[i].get("before_votes", prediction),
                 "prediction": prediction,
                 "missing": abstention.missing_names(free[i], example.schema),
-                "free_fails": free_run.error is not None,
-                "fails": run.error is not None,
+                "free_fails": run.error is not None,
                 "mean": sure.mean,
                 "lowest": sure.lowest,
                 "agreement": abstention.agreement(rows[i].get("candidates", [])),
                 "correct": answerable and scorer.score(example, prediction).correct,
-                "free_correct": answerable and scorer.score(example, free[i]).correct,
             }
         )
     return found

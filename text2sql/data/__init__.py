@@ -65,7 +65,8 @@ def check(config: Data) -> None:
     """ValueError, before any file is read, for settings that no data could satisfy."""
     if config.name not in LOADERS:
         raise ValueError(f"data.name={config.name} is unknown: choose one of {', '.join(LOADERS)}")
-    sqlite.check(config)
+    if config.name == "sqlite":
+        sqlite.check(config)
     for name in ("max_samples", "max_validation_samples", "max_test_samples"):
         value = getattr(config, name)
         if value is not None and value <= 0:

@@ -116,9 +116,9 @@ class Judge:
             return outcome(Ruling(Verdict.TOO_MANY_ROWS, "results too large to compare in memory"), official=False)
 
     def run(self, run: Run) -> dict[str, Any]:
-        """What came of running one text, as JSON has it: {verdict, reason} where it failed, else {digest, num_rows, result}.
+        """What came of running one text, as JSON has it: {verdict, reason} where it failed, else {digest, num_rows}.
 
-        `result` has the first rows, as many as `rules.preview_rows`; null for none.
+        With `rules.preview_rows` also the first rows, as `result`.
         The text is run as strict judging would. A script that does not build is a GOLD_ERROR, as there.
         """
         sql = _stripped(run.prediction)
@@ -127,8 +127,8 @@ class Judge:
             if result.error:
                 return {"verdict": result.error.value, "reason": result.reason}
             found = digest(result.rows, len(result.columns), ordered=compare.is_ordered(sql))
-            shown = preview(result, self.rules.preview_rows) if self.rules.preview_rows else None
-            return {"digest": found, "num_rows": len(result.rows), "result": shown}
+            shown = {"result": preview(result, self.rules.preview_rows)} if self.rules.preview_rows else {}
+            return {"digest": found, "num_rows": len(result.rows), **shown}
         except _DoesNotBuild as error:
             return {"verdict": Verdict.GOLD_ERROR.value, "reason": f"the database does not build: {error}"}
         except MemoryError:
