@@ -49,9 +49,25 @@ class Evaluation:
 
     metrics: Mapping[str, float]
     data: Data
-    split: str
-    rules: str
+    settings: Mapping[str, Any]
     command: str
+
+    @property
+    def split(self) -> str:
+        return str(self.settings.get("split", "test"))
+
+    @property
+    def rules(self) -> str:
+        return str(self.settings.get("rules", "strict"))
+
+    @property
+    def answers(self) -> str:
+        """How the answers were made, in words."""
+        votes = self.settings.get("votes", 1)
+        more = [f"the most frequent result of {votes} answers" if votes > 1 else "greedy decoding"]
+        more += ["only names that the schema has"] if self.settings.get("constrained") else []
+        more += ["one repair where an answer does not run"] if self.settings.get("repair") else []
+        return ", ".join(more)
 
 
 @dataclass(frozen=True)
@@ -245,13 +261,14 @@ def _figures(published: Published) -> str:
         if key not in metrics:
             continue
         interval = _interval(metrics, key).removeprefix(", 95 % interval ") or "-"
-        count = metrics.get(f"{key.rpartition('/')[0]}/examples")
+        # exact match is over the golds that the official parser takes, whose number is not in the metrics
+        count = None if key == "eval/exact_match" else metrics.get(f"{key.rpartition('/')[0]}/examples")
         rows.append(f"| {name} | {100 * metrics[key]:.1f} % | {interval} | {'-' if count is None else int(count)} |")
     known, _ = provenance.origins(evaluation.data, published.named_datasets)
     where = known[0].name if known else f"data={evaluation.data.name}, {_origin(evaluation.data)}"
     said = (
-        f"On the {evaluation.split} split of {where}, greedy decoding, judged by execution ({evaluation.rules} rules); Wilson "
-        f"intervals over questions, one training run.\n"
+        f"On the {evaluation.split} split of {where}, {evaluation.answers}, judged by execution ({evaluation.rules} rules); "
+        f"Wilson intervals over questions, one training run.\n"
     )
     return "\n".join([said, *rows, "", f"By `{evaluation.command}`.", "", *lines])
 
@@ -291,7 +308,7 @@ def _how(published: Published) -> str:
     lines = [f"```bash\npython {stamp.get('command', '')}\n```\n"]
     if stamp.get("commit"):
         changed = ", with local changes" if stamp.get("dirty") else ""
-        lines.append(f"At commit `{stamp['commit']}` of text2sql{changed}. ")
+        lines.append(f"At commit `{stamp['commit']}` of text2sql{changed}.")
     lines.append(
         f"Seed {stamp.get('seed')}; {named}. `text2sql reproduce RUN` repeats a run from its folder and compares.\n"
     )

@@ -103,7 +103,7 @@ class CheckpointingTrainer(SFTTrainer):
             "facts": self.facts,
         }
         snapshot.write_json(folder / snapshot.STATE, state)
-        if self.args.push_to_hub:
+        if self.config.hub.push_to_hub:
             self._fill_of_run(folder / OF_RUN)
 
     def _fill_of_run(self, folder: Path) -> None:

@@ -150,8 +150,7 @@ def _evaluation(run: Path, named: Path | None) -> Evaluation | None:
     return Evaluation(
         metrics=json.loads((folder / METRICS).read_text(encoding="utf-8")),
         data=Data(**data),
-        split=saved.get("split", "test"),
-        rules=saved.get("rules", "strict"),
+        settings=saved,
         command=_without_path(str(stamp.get("command", ""))),
     )
 
