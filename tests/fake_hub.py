@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -173,13 +174,15 @@ class Repo:
 class FakeHub:
     """Serves the repositories under `root` on a free loopback port for as long as the `with` block lasts.
 
-    Attributes: `url` of the server, `token` that it accepts, `user` who owns that token, `requests` seen and `commits`
+    `fault` is what is wrong with it: None, a status that it answers with, "slow" (no answer until `woken` is set) or "cut"
+    (it closes the connection in place of an answer). Further attributes: `url` of the server, `token` that it accepts, `user` who owns that token, `requests` seen and `commits`
     accepted so far.
     """
 
     def __init__(self, root, user="tester"):
         self.root, self.user = Path(root), user
-        self.token = "hf_" + "x" * 34
+        self.token = "hf_" + secrets.token_hex(17)
+        self.fault, self.woken = None, threading.Event()
         self.requests, self.commits = [], []
         self.lock = threading.RLock()
         self._private, self._accepted = set(), {}
@@ -197,6 +200,7 @@ class FakeHub:
         return self
 
     def __exit__(self, *_exception):
+        self.woken.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -367,13 +371,24 @@ class _Handler(BaseHTTPRequestHandler):
                 self.body = b"".join(self._incoming())
                 if given and given != f"Bearer {self.hub.token}":
                     raise HubError(401, "Invalid credentials in Authorization header")
-            action()
+            if self._is_well():
+                action()
         except HubError as error:
             self._send(error.status, error.body, error.headers)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
         except (LookupError, OSError, TypeError, ValueError) as error:
             self._send(500, {"error": f"the fake hub failed: {error!r}"})
+
+    def _is_well(self):
+        """Whether to answer as the Hub would; else the hub's fault is dealt with."""
+        fault = self.hub.fault
+        if isinstance(fault, int):
+            raise HubError(fault, "a fault of the fake hub")
+        if fault == "slow":
+            self.hub.woken.wait(60)
+        self.close_connection = self.close_connection or fault is not None
+        return fault is None
 
     def _route(self):
         """Call the method that answers this address, and send what it returns as JSON."""

@@ -17,20 +17,23 @@ module      | of ours                                        | from outside     
 example     |                                                |                                      |
 sql         | example                                        | sqlglot                              | sqlparse
 constraint  | example                                        | numpy torch transformers             |
-runs        |                                                |                                      |
-tracking    |                                                |                                      | wandb
-hub         |                                                |                                      | huggingface_hub
+credentials |                                                |                                      |
+runs        | credentials                                    |                                      |
+uploads     | credentials                                    |                                      |
+tracking    | credentials uploads                            |                                      | wandb
+hub         | credentials                                    |                                      | huggingface_hub requests
+syncing     | runs uploads tracking hub                      |                                      |
 cache       |                                                |                                      |
 tiny        | cache                                          |                                      | torch transformers tokenizers
 smollm2     | cache                                          |                                      | torch transformers tokenizers gguf tqdm
 groups      |                                                | omegaconf                            |
-config      | groups                                         | hydra omegaconf                      |
+config      | credentials groups                                  | hydra omegaconf                      |
 ranks       |                                                |                                      | torch
 checkpoints |                                                |                                      |
 resuming    | checkpoints config runs                        |                                      |
 preemption  | ranks                                          |                                      |
-driver      | runs                                           |                                      | yaml
-commandline | config ranks preemption driver                 | hydra omegaconf                      |
+driver      | credentials runs                                |                                      | yaml
+commandline | credentials config ranks preemption driver     | hydra omegaconf                      |
 relevance   | example                                        |                                      |
 values      | cache example relevance sql                    |                                      |
 serialise   | example sql                                    |                                      |
@@ -71,7 +74,8 @@ step        | ranks attention fused passes cross_entropy fast_path graphs | torc
 sharding    | ranks attention passes cross_entropy fast_path step | torch                      |
 anomalies   |                                                | torch                                |
 snapshot    |                                                | numpy torch safetensors              |
-checkpointing | config ranks preemption model checkpoints snapshot | torch transformers huggingface_hub trl |
+pushing     | credentials config uploads syncing             |                                      |
+checkpointing | config ranks preemption model checkpoints snapshot pushing | torch transformers trl |
 trainer     | config runs ranks anomalies speed model passes fast_path graphs step sharding checkpointing | torch datasets trl |
 prefixes    |                                                |                                      |
 prefill     | attention prefixes                             | torch                                |
@@ -82,19 +86,19 @@ generation  | fast_path decoding checking                    | torch bitsandbyte
 vllm_engine | config model                                   |                                      | vllm
 callbacks   | example runs ranks tracking config prompts scorer sql generation studies | torch transformers |
 encoding    | example config prompts                         |                                      |
-training    | example runs checkpoints resuming preemption tracking hub config ranks encoding data report studies geometry machines memory fitting lineage merging model passes sharding trainer callbacks | torch transformers huggingface_hub |
+training    | example runs uploads checkpoints resuming preemption pushing tracking hub config ranks encoding data report studies geometry machines memory fitting lineage merging model passes sharding trainer callbacks | torch transformers |
 voting      | example scorer                                 |                                      |
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts merging model fast_path checking generation vllm_engine voting repair | tqdm | constraint
 export      | answering checkpoints config data example generation merging model prompts publish runs scorer sql | torch tqdm |
-scoring     | example sql runs driver hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
+scoring     | credentials example sql runs driver hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
 confidence  | attention fast_path passes                     | torch                                |
 abstention  | confidence example sql                         |                                      |
 asking      | cache config commandline data example sql prompts serialise scorer generation answering scoring confidence abstention | hydra | torch
 database_commands |                                          |                                      | hydra omegaconf commandline data abstention asking copying
-launch      | runs config ranks commandline preemption resuming |                                      | torch tqdm model training scoring
+launch      | credentials runs config ranks commandline preemption resuming |                                      | torch tqdm model training scoring
 release_commands |                                           |                                      | publish fetching export
-cli         | runs evaluation comparison sweeps database_commands release_commands |                                      | hydra omegaconf driver commandline doctor reproduction
+cli         | credentials runs evaluation comparison sweeps database_commands release_commands |                                      | hydra omegaconf driver commandline doctor reproduction hub syncing
 train.py    | config commandline                             | hydra omegaconf                      | prompts data launch
 evaluate.py | commandline                                    | hydra omegaconf                      | scoring
 """

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import upload_folder
 from transformers import TrainerCallback
-from transformers.trainer_utils import HubStrategy
-from transformers.utils import PushInProgress
 from trl import SFTTrainer
 
 from text2sql import checkpoints, model, ranks, snapshot
 from text2sql.config import Config
 from text2sql.preemption import Interrupted, Stop
+from text2sql.pushing import Pusher
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +49,7 @@ class CheckpointingTrainer(SFTTrainer):
         self._unlogged: torch.Tensor | None = None
         self._carried: float | None = None
         self._restored: dict[str, Any] | None = None
-        self._pushed: Path | None = None
-        self.push_in_progress: Any = None
+        self.pusher: Pusher | None = None
         self.add_callback(_Loop(self))
 
     # Saving
@@ -78,11 +75,12 @@ class CheckpointingTrainer(SFTTrainer):
         folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         if ranks.is_main():
             checkpoints.write(folder, lambda aside: self._fill(aside, randoms))
-            pushing = self.args.push_to_hub and self.push_in_progress and not self.push_in_progress.is_done()
-            in_use = [self._pushed] if pushing and self._pushed else []
+            if self.pusher is not None:
+                self.pusher.look()
+            in_use = [] if self.pusher is None else self.pusher.in_use
             checkpoints.forget_older(folder.parent, self.args.save_total_limit or 0, in_use)
-            if self.args.push_to_hub:
-                self._push_from_checkpoint(str(folder))
+            if self.pusher is not None:
+                self.pusher.checkpoint(folder, self.state.global_step, OF_TRAINING)
 
     def _fill(self, folder: Path, randoms: list[Any]) -> None:
         self._save(str(folder))
@@ -119,21 +117,6 @@ class CheckpointingTrainer(SFTTrainer):
         settings = {"state_dict": model.adapter_state(self.model), "save_embedding_layers": False}
         self.model.save_pretrained(output_dir, **settings)
         self.processing_class.save_pretrained(output_dir)
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Upload the adapter, and for hub_strategy=checkpoint the whole checkpoint; not while the last upload is under way."""
-        if self.args.hub_strategy is HubStrategy.END:
-            return
-        if self.push_in_progress is not None and not self.push_in_progress.is_done():
-            return
-        say = f"Training in progress, step {self.state.global_step}"
-        where: dict[str, Any] = {"repo_id": self.hub_model_id, "folder_path": checkpoint_folder, "run_as_future": True}
-        self._pushed = Path(checkpoint_folder)
-        jobs = [upload_folder(**where, commit_message=say, ignore_patterns=list(OF_TRAINING))]
-        if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
-            name = "last-checkpoint" if self.args.hub_strategy is HubStrategy.CHECKPOINT else self._pushed.name
-            jobs.append(upload_folder(**where, path_in_repo=name, commit_message=f"{say}, checkpoint"))
-        self.push_in_progress = PushInProgress(jobs)  # type: ignore[arg-type]
 
     # Going on
 
@@ -235,6 +218,8 @@ class _Loop(TrainerCallback):
         return control
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        if self.trainer.pusher is not None:
+            self.trainer.pusher.look()
         if self.trainer.end_step():
             control.should_save = control.should_training_stop = True
         return control

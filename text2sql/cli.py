@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from text2sql import comparison, database_commands, evaluation, release_commands, runs, sweeps
+from text2sql import comparison, credentials, database_commands, evaluation, release_commands, runs, sweeps
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,10 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
     _add_doctor(commands)
     _add_reproduce(commands)
     _add_resume(commands)
+    _add_sync(commands)
     database_commands.add(commands)
     release_commands.add(commands)
     options = parser.parse_args(arguments)
     try:
+        credentials.refuse(sys.argv[1:] if arguments is None else arguments)
         return options.run(options) or 0
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -286,6 +288,33 @@ def resume_sweep(options: argparse.Namespace) -> None:
     print(f"$ python {name}.py {shlex.join([*arguments, *options.settings])}", flush=True)
     os.chdir(folder)
     os.execv(sys.executable, [sys.executable, str(script), *arguments, *options.settings])
+
+
+def _add_sync(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "sync",
+        help="upload what a run could not",
+        description="Send to the Hub and to W&B what a run has queued in its uploads.jsonl because they could not be reached,\n"
+        "were too slow or did not accept the token. Typed again it sends only what is left. Exit code 0 if nothing is left, 1\n"
+        "if something is, 2 for a folder that is no run.",
+        epilog="example:\n  text2sql sync outputs/RUN",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("folder", type=Path, metavar="RUN", help="folder of a training")
+    command.set_defaults(run=sync_run)
+
+
+def sync_run(options: argparse.Namespace) -> int:
+    """Say what was sent and what is left; returns 1 if something is. ValueError for a folder that is no run."""
+    from text2sql import hub, syncing
+
+    hub.be_impatient()
+    done = syncing.sync(options.folder)
+    lines = [f"sent: {upload}" for upload in done.sent]
+    lines += [f"deleted meanwhile, and so not sent: {upload}" for upload in done.gone]
+    lines += [f"left: {upload}: {why}" for upload, why in done.left.items()]
+    print(*(lines or ["nothing is left to upload"]), sep="\n")
+    return int(bool(done.left))
 
 
 def by_hardness(folders: list[Path], leave_out: Collection[str] = ()) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import os
 import re
@@ -18,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from text2sql import ranks
+from text2sql import credentials, ranks
 from text2sql.config import Config
 from text2sql.driver import resume
 from text2sql.driver.summary import SUMMARY
@@ -53,7 +54,9 @@ def readable_errors() -> Iterator[None]:
     Says at once that it has begun, for composing takes Hydra half a second. Everything else (our own bugs, a full disk,
     a lost GPU) keeps its traceback. HYDRA_FULL_ERROR=1 keeps all of them.
     """
+    sys.excepthook = credentials.redact_traceback
     sys.argv[1:] = quote_phase(sys.argv[1:])
+    _refuse_tokens()
     prints_and_ends = any(argument.startswith("-") for argument in sys.argv[1:])  # --help, --cfg and the like
     if set(sys.argv[1:]) & {"-h", "--help"} and not set(sys.argv[1:]) & NOT_JUST_HELP:
         sys.exit(_print_help(Path(sys.argv[0]).stem))
@@ -70,7 +73,24 @@ def readable_errors() -> Iterator[None]:
     except (HydraException, OmegaConfBaseException, ValueError, RuntimeError, OSError) as error:
         if not is_users_mistake(error):
             raise
-        print(f"{'' if ranks.is_main() else f'[rank {ranks.rank()}] '}error: {explain(error)}", file=sys.stderr)
+        said = credentials.redact(explain(error))
+        print(f"{'' if ranks.is_main() else f'[rank {ranks.rank()}] '}error: {said}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _refuse_tokens() -> None:
+    """End with exit code 2 before anything is written, if the command or the saved config that it names holds a token."""
+    named = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    named.add_argument("--config-dir", "-cd")
+    named.add_argument("--config-name", "-cn")
+    known, _ = named.parse_known_args(sys.argv[1:])
+    saved = Path(known.config_dir or CONF) / f"{(known.config_name or 'train').removesuffix('.yaml')}.yaml"
+    try:
+        credentials.refuse(sys.argv[1:])
+        if known.config_dir and saved.is_file() and credentials.redact(text := saved.read_text("utf-8")) != text:
+            raise ValueError(f"{saved} holds a token or a password; {credentials.CURE}")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 

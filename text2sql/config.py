@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from text2sql import credentials
 from text2sql.groups import BadRow as BadRow
 from text2sql.groups import Config as Config
 from text2sql.groups import Data as Data
@@ -18,6 +19,7 @@ from text2sql.groups import Engine as Engine
 from text2sql.groups import Eval as Eval
 from text2sql.groups import Hardware as Hardware
 from text2sql.groups import Hub as Hub
+from text2sql.groups import HubStrategy as HubStrategy
 from text2sql.groups import Lora as Lora
 from text2sql.groups import Model as Model
 from text2sql.groups import OnNan as OnNan
@@ -68,6 +70,7 @@ def load(cfg: DictConfig) -> Config:
 
 def check(config: Config) -> None:
     """Refuse what the types allow and the mathematics or the machine does not."""
+    credentials.refuse_in(asdict(config))
     problems = [message for wrong, message in _rules(config) if wrong]
     if problems:
         raise ValueError("; ".join(problems))
@@ -134,8 +137,8 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
             "merge_adapter needs whole weights and hardware.fsdp=true has shards of them; set hardware.fsdp=false",
         ),
         (
-            config.hub.push_to_hub and not config.hub.hub_model_id,
-            "hub=push needs hub.hub_model_id=USER/NAME to push checkpoints to",
+            config.hub.push_to_hub and (config.hub.hub_model_id or "").count("/") != 1,
+            f"hub=push needs hub.hub_model_id=USER/NAME to push checkpoints to, and it is {config.hub.hub_model_id}",
         ),
         (config.resume not in ("true", "false"), f"resume={config.resume} must be true (or auto) or false"),
         *_length_rules(config.prompt, trainer),

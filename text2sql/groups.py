@@ -51,6 +51,13 @@ class OnNan(Enum):
     roll_back = "roll_back"
 
 
+class HubStrategy(Enum):
+    end = "end"
+    every_save = "every_save"
+    checkpoint = "checkpoint"
+    all_checkpoints = "all_checkpoints"
+
+
 class Device(Enum):
     cuda = "cuda"
     cpu = "cpu"
@@ -263,12 +270,18 @@ class Tracking:
 
 @dataclass
 class Hub:
-    """Where checkpoints are pushed; tokens come from the environment or the login cache, never from the config."""
+    """Where checkpoints are pushed; tokens come from the environment or the login cache, never from the config.
+
+    `hub_strategy`, with upstream's names, is what is pushed at a save: nothing before the `end`, the adapter (`every_save`),
+    also the whole checkpoint as last-checkpoint (`checkpoint`), or each under its own name. At its end a run waits
+    `max_wait_s` at most for uploads, W&B's too; what is left then `text2sql sync RUN` sends.
+    """
 
     push_to_hub: bool = False
     hub_model_id: Optional[str] = None
-    hub_strategy: str = "checkpoint"
+    hub_strategy: HubStrategy = HubStrategy.checkpoint
     hub_private_repo: bool = True
+    max_wait_s: float = 60.0
 
 
 @dataclass

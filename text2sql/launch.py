@@ -21,7 +21,7 @@ from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
-from text2sql import commandline, preemption, ranks, resuming, runs
+from text2sql import commandline, credentials, preemption, ranks, resuming, runs
 from text2sql.config import Config, Device
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ NOISY = ("torch.distributed.elastic", "torch.multiprocessing.spawn")  # they rep
 
 def run(config: Config, folder: str) -> float:
     """Train `config` in `folder` as `train` says and, where eval.after_phase asks for it, score what came of it."""
+    credentials.redact_logs()
     loss = train(config, folder)
     run = Path(folder)
     if config.eval.after_phase == config.phase.number and ranks.is_main() and not _pruned(run):

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from text2sql import credentials
+
 log = logging.getLogger(__name__)
 
 PACKAGES = (
@@ -25,9 +27,10 @@ RUN_ROOTS = ("outputs", "multirun")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` beside `path` and rename it into place, so a reader never sees half of it."""
+    """Write `value`, without tokens, beside `path` and rename it into place, so a reader never sees half of it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
+    text = credentials.redact(json.dumps(value, indent=2, sort_keys=True, default=str))
+    aside.write_text(text + "\n", encoding="utf-8")
     aside.replace(path)
 
 
@@ -53,7 +56,7 @@ def start(folder: Path, **stamp: Any) -> dict[str, Any]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "run.json").open("x", encoding="utf-8") as file:
-            json.dump(record, file, indent=2, sort_keys=True, default=str)
+            file.write(credentials.redact(json.dumps(record, indent=2, sort_keys=True, default=str)))
     except FileExistsError:
         raise ValueError(f"{folder} already holds a run; {cure}, or go on with a training by resume=true") from None
     except OSError as error:
@@ -63,7 +66,7 @@ def start(folder: Path, **stamp: Any) -> dict[str, Any]:
 
 def restart(folder: Path, before: Mapping[str, Any], **stamp: Any) -> None:
     """Claim `folder` once more for the run that was broken off in it, whose stamp was `before`; its first start is kept."""
-    kept = {key: before[key] for key in ("started", "parent", "merged_parent") if key in before}
+    kept = {key: before[key] for key in ("started", "parent", "merged_parent", "wandb_id") if key in before}
     again = [*before.get("resumed", []), _now()]
     write_json(folder / "run.json", {**_stamp(stamp), **kept, "resumed": again})
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from text2sql import cache, hub, prompts, report, runs
+from text2sql import cache, credentials, hub, prompts, report, runs
 from text2sql import config as configuration
 from text2sql.config import Config
 from text2sql.driver import resume
@@ -49,6 +49,7 @@ def score(config: Config, folder: str) -> float:
     Writes predictions.jsonl, metrics.json, schemas.json, report.html and run.json, and the table to the log. ValueError for
     anything a user can mend.
     """
+    credentials.redact_logs()
     if config.resume == "true" and (done := resume.finished_value(Path(folder))) is not None:
         return done
     judged = f"{label(config)} on {config.data.name}"

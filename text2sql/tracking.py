@@ -2,36 +2,81 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import netrc
 import os
-import socket
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+import uuid
 from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from text2sql import credentials, uploads
+from text2sql.uploads import Upload
+
 log = logging.getLogger(__name__)
 
 DEFAULT_URL = "https://api.wandb.ai"
+ANSWER_S = 5.0
+START_S = 15.0
+"""How long wandb.init may take once the server has answered; its own limit is 90 s."""
+LOGIN = "set WANDB_API_KEY to one that is valid, or run `wandb login`"
+REASONS = {
+    401: f"it does not accept the API key (401); {LOGIN}",
+    403: f"it does not accept the API key (403); {LOGIN}",
+    429: "it had too many requests (429)",
+}
 
 
 class Tracker:
     """A W&B run, or nothing at all for mode `none`; rows and numbers go to both alike."""
 
-    def __init__(self, mode: Any, folder: Path, settings: Mapping[str, Any], **run: Any) -> None:
-        """Start a run in `folder`. Mode `online` becomes `offline`, with one warning, if there is no key or no network."""
+    def __init__(
+        self, mode: Any, folder: Path, settings: Mapping[str, Any], *, id: str | None = None, **run: Any
+    ) -> None:
+        """Start a run in `folder`, or online go on with that of the W&B id `id`.
+
+        Mode `online` becomes `offline`, with one warning and a row in the queue of uploads, if there is no key or the
+        server does not answer.
+        """
+        self.folder, self.id = folder, None
         self._run: Any = None
         self._tables: dict[str, tuple[list[str], list[list[Any]]]] = {}
         if mode == "none":
             return
-        if mode == "online" and (reason := why_offline()):
-            log.warning("W&B goes offline: %s. Upload later with `wandb sync %s/wandb/offline-run-*`.", reason, folder)
-            mode = "offline"
+        reason = why_offline() if mode == "online" else None
         import wandb
 
         self._wandb = wandb
-        self._run = wandb.init(mode=mode, dir=str(folder), config=dict(settings), reinit="finish_previous", **run)
+        every = {"dir": str(folder), "config": dict(settings), "reinit": "finish_previous", **run}
+        if mode == "online" and reason is None:
+            id = id or os.environ.get("WANDB_RUN_ID") or uuid.uuid4().hex[:8]
+            limit = wandb.Settings(init_timeout=START_S)
+            try:
+                self._run = wandb.init(mode="online", id=id, resume="allow", settings=limit, **every)
+                self.id = id
+                return
+            except wandb.Error as error:
+                reason = f"wandb.init failed ({credentials.redact(str(error).splitlines()[0])})"
+        self._run = wandb.init(mode="offline", **every)
+        if reason is not None:
+            log.warning("W&B goes offline: %s. Upload later with `text2sql sync %s`.", reason, folder)
+            self._queue(reason)
+
+    def _queue(self, why: str) -> None:
+        """Leave what W&B has written on the disk to `text2sql sync`."""
+        upload = Upload(uploads.WANDB, str(Path(self._run.dir).parent.relative_to(self.folder)))
+        uploads.add(self.folder, [upload])
+        uploads.mark_missed(self.folder, uploads.pending(self.folder)[-1], why)
 
     def log(self, numbers: Mapping[str, Any], step: int) -> None:
         if self._run is not None:
@@ -45,30 +90,90 @@ class Tracker:
         kept.extend([row[column] for column in columns] for row in rows)
         self._run.log({name: self._wandb.Table(columns=columns, data=kept), "step": step})
 
-    def finish(self, exit_code: int = 0) -> None:
-        if self._run is not None:
+    def finish(self, exit_code: int = 0, max_wait_s: float = 60.0) -> None:
+        """End the run; one whose server has gone is left to `text2sql sync` after `max_wait_s`, where wandb would wait on."""
+        if self._run is None:
+            return
+        if self.id is None:
             self._run.finish(exit_code=exit_code)
+            return
+        ending = threading.Thread(target=self._end, args=(exit_code,), daemon=True)
+        ending.start()
+        ending.join(max_wait_s)
+        if ending.is_alive():
+            log.warning("W&B did not take all in %g s; `text2sql sync %s` sends it again", max_wait_s, self.folder)
+            self._queue(f"it did not take all in {max_wait_s:g} s")
+            _end_service()
+            ending.join(ANSWER_S)
+
+    def _end(self, exit_code: int) -> None:
+        try:
+            self._run.finish(exit_code=exit_code)
+        except (OSError, self._wandb.Error) as error:  # its process was ended under it
+            log.debug("W&B: %r", error)
 
 
-def why_offline(timeout_s: float = 3.0) -> str | None:
-    """Why an online run could not work from here, or None: there is no key, or the server cannot be reached.
+def why_offline(timeout_s: float = ANSWER_S) -> str | None:
+    """Why an online run could not work from here, or None: there is no key, or the server does not answer as it should.
 
     Asked before wandb.init, which blocks for 90 s when the server does not answer.
     """
-    url = urlparse(os.environ.get("WANDB_BASE_URL", DEFAULT_URL))
-    assert url.hostname is not None
-    if not os.environ.get("WANDB_API_KEY") and not _netrc_has(url.hostname):
-        return "there is no API key (set WANDB_API_KEY or run `wandb login`)"
-    try:
-        port = url.port or (443 if url.scheme == "https" else 80)
-        socket.create_connection((url.hostname, port), timeout=timeout_s).close()
-    except OSError as error:
-        return f"{url.hostname} cannot be reached ({error})"
-    return None
+    url = os.environ.get("WANDB_BASE_URL", DEFAULT_URL).rstrip("/")
+    host = urlparse(url).hostname
+    assert host is not None
+    key = os.environ.get("WANDB_API_KEY") or _netrc_key(host)
+    if not key:
+        return f"there is no API key ({LOGIN})"
+    answers: list[str | None] = []
+    asking = threading.Thread(target=lambda: answers.append(_answer(url, host, key, timeout_s)), daemon=True)
+    asking.start()
+    asking.join(timeout_s)  # a name that is looked up, or an answer that drips, knows no limit of its own
+    return answers[0] if answers else f"{host} cannot be reached (no answer in {timeout_s:g} s)"
 
 
-def _netrc_has(host: str) -> bool:
+def _answer(url: str, host: str, key: str, timeout_s: float) -> str | None:
+    """None if the server knows the key's owner, else what is wrong."""
+    signed = base64.b64encode(f"api:{key}".encode()).decode()
+    headers = {"Authorization": f"Basic {signed}", "Content-Type": "application/json"}
+    query = json.dumps({"query": "query Viewer { viewer { id } }"}).encode()
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{url}/graphql", query, headers), timeout=timeout_s
+        ) as said:
+            viewer = (json.load(said).get("data") or {}).get("viewer")
+    except urllib.error.HTTPError as error:
+        return f"{host}: " + REASONS.get(error.code, f"it failed ({error.code})")
+    except (OSError, ValueError, AttributeError, HTTPException) as error:
+        return credentials.redact(f"{host} cannot be reached ({error})")
+    return None if viewer else f"{host}: {REASONS[401]}"
+
+
+def _netrc_key(host: str) -> str:
+    try:
+        found = netrc.netrc(os.environ.get("NETRC")).authenticators(host)
     except (FileNotFoundError, netrc.NetrcParseError):
-        return False
+        return ""
+    return found[2] or "" if found else ""
+
+
+def _end_service() -> None:
+    """End wandb's own process, which would keep this one from ending while its server does not answer."""
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    for pid in children.read_text().split() if children.exists() else []:
+        if Path(f"/proc/{pid}/comm").read_text().startswith("wandb-core"):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def upload(folder: Path, timeout_s: float = 600.0) -> str:
+    """Send a run that W&B has written to the disk; "" when it is sent, or why it is not."""
+    if (reason := why_offline()) is not None:
+        return reason
+    command = [sys.executable, "-m", "wandb", "sync", "--append", "--include-synced", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, cwd=folder, check=False)
+    except subprocess.TimeoutExpired:
+        return f"wandb sync did not end in {timeout_s:g} s"
+    if done.returncode == 0 and list(folder.glob("*.wandb.synced")):
+        return ""
+    said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
+    return credentials.redact(f"wandb sync failed ({said[-1]})")

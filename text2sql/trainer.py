@@ -250,7 +250,7 @@ def step_gradient(config: Config, network: Any, shards: torch.nn.Module | None =
 
 def sft_config(config: Config, run: Path) -> SFTConfig:
     """TRL's settings for this config: upstream's names passed on unchanged; one batch of its loop is one optimizer step."""
-    hardware, trainer, hub_settings = config.hardware, asdict(config.trainer), asdict(config.hub)
+    hardware, trainer = config.hardware, asdict(config.trainer)
     batch_size = trainer.pop("batch_size")
     for ours in ("num_tokens", "max_hours", "on_nan"):  # training has turned the first into max_steps
         del trainer[ours]
@@ -259,13 +259,10 @@ def sft_config(config: Config, run: Path) -> SFTConfig:
     if on_cpu:
         trainer["optim"] = cpu_optimizer(trainer["optim"])
         log.info("hardware=cpu trains in %s", precision)
-    if not config.hub.push_to_hub:
-        hub_settings = {}
     if trainer["logging_steps"] >= 1:
         trainer["logging_steps"] = int(trainer["logging_steps"])
     return SFTConfig(
         **trainer,
-        **hub_settings,
         output_dir=str(run / "checkpoints"),
         seed=config.seed,
         data_seed=config.seed,

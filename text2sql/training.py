@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import upload_folder
 from transformers import set_seed
 
 from text2sql import (
@@ -28,6 +27,7 @@ from text2sql import (
     resuming,
     runs,
     sharding,
+    uploads,
 )
 from text2sql import config as configuration
 from text2sql.callbacks import HistoryCallback, PruningCallback, SQLSampleCallback
@@ -37,7 +37,8 @@ from text2sql.example import Example
 from text2sql.machines import GIB
 from text2sql.memory import Memory
 from text2sql.passes import Row
-from text2sql.preemption import Interrupted, Stop
+from text2sql.preemption import TIME_IS_UP, Interrupted, Stop
+from text2sql.pushing import Pusher
 from text2sql.studies import pruning
 from text2sql.tracking import Tracker
 from text2sql.trainer import TokenBudgetTrainer, sft_config
@@ -74,23 +75,28 @@ def train(config: Config, folder: str) -> float:
         processes=ranks.world_size(),
         gpu=torch.cuda.get_device_name() if config.hardware.device is Device.cuda else None,
     )
+    pusher = Pusher(run, config)
     try:
         with stop.listening():
-            metrics, about = _train(config, run, stop, resumed)
+            metrics, about = _train(config, run, stop, resumed, pusher)
     except BaseException as error:
         runs.finish(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error=repr(error))
+        pusher.end(wait=isinstance(error, Interrupted) and error.exit_code == TIME_IS_UP)
         raise
     runs.write_json(run / "metrics.json", metrics)
     status = "pruned" if about["reason"] else "finished"
     runs.finish(run, status, **about, adapter_sha256=runs.adapter_sha256(run / "adapter"))
     report.plot_losses(run)
     page, seconds = report.write_page(run), metrics["train/seconds"]
+    pusher.end()
     ended, made = ("pruned", "no adapter") if about["reason"] else ("done", f"adapter {run / 'adapter'}")
     log.info("phase %d %s in %.0f s: %s; %s", config.phase.number, ended, seconds, page, made)
     return metrics["validation/loss"]
 
 
-def _train(config: Config, run: Path, stop: Stop, resumed: bool = False) -> tuple[dict[str, float], dict[str, Any]]:
+def _train(
+    config: Config, run: Path, stop: Stop, resumed: bool = False, pusher: Pusher | None = None
+) -> tuple[dict[str, float], dict[str, Any]]:
     started = time.monotonic()
     checkpoint = resuming.prepare(run) if resumed else None
     if config.resume == "true":
@@ -119,7 +125,7 @@ def _train(config: Config, run: Path, stop: Stop, resumed: bool = False) -> tupl
     try:
         timed = with_max_steps(config, [len(row) for row in train_set.rows])
         trainer = build_trainer(timed, adapted, tokenizer, train_set, validation_set, run, tracker)
-        trainer.facts, trainer.started, trainer.stop = facts, started, stop
+        trainer.facts, trainer.started, trainer.stop, trainer.pusher = facts, started, stop, pusher
         if not ranks.is_main():
             torch.manual_seed(config.seed + ranks.rank())  # dropout of its own for each rank's examples
         b_norm = model.lora_b_norm(adapted)
@@ -133,7 +139,9 @@ def _train(config: Config, run: Path, stop: Stop, resumed: bool = False) -> tupl
     except BaseException:
         tracker.finish(exit_code=1)
         raise
-    tracker.finish()
+    tracker.finish(max_wait_s=config.hub.max_wait_s)
+    if pusher is not None and tracker.id is not None:
+        pusher.kinds = (uploads.HUB, uploads.WANDB)  # W&B answers again: what it missed before this start
     about = {
         "reason": pruned,
         "parent": str(parent) if parent else None,
@@ -185,14 +193,14 @@ def _run_loop(trainer: TokenBudgetTrainer, checkpoint: Path | None) -> Any:
 def _save(
     config: Config, run: Path, trainer: TokenBudgetTrainer, adapted: Any, tokenizer: Any, below: Path | None
 ) -> None:
-    """The adapter, with what was merged below it, in the run's folder and on the hub."""
+    """The adapter, with what was merged below it, in the run's folder and on its way to the hub."""
     if not ranks.is_main():
         return
     model.save_adapter(adapted, tokenizer, configuration.to_yaml(config), config.model.hub_id, run / "adapter")
     if below:
         merging.keep(below, run / "adapter")
-    if config.hub.push_to_hub:
-        upload_folder(repo_id=str(trainer.hub_model_id), folder_path=run / "adapter", commit_message="End of training")
+    if trainer.pusher is not None:
+        trainer.pusher.adapter(run / "adapter")
 
 
 def _metrics(trainer: TokenBudgetTrainer, train_set: Tokens, validation_set: Tokens, result: Any) -> dict[str, float]:
@@ -276,16 +284,20 @@ def _of_parent(parent: Path | None, config: Config, tokenizer: Any) -> list[Row]
 
 
 def _tracker(config: Config, run: Path) -> Tracker:
-    tracking = config.tracking
-    return Tracker(
+    tracking, known = config.tracking, runs.read(run) or {}
+    tracker = Tracker(
         tracking.mode.value if ranks.is_main() else "none",
         run,
         asdict(config),
+        id=known.get("wandb_id"),
         project=tracking.project,
         entity=tracking.entity,
         group=tracking.group or run.parent.name,
         name=f"{run.name} phase {config.phase.number}",
     )
+    if tracker.id is not None:
+        runs.note(run, wandb_id=tracker.id)  # a run that goes on goes on there as well
+    return tracker
 
 
 def _parent(config: Config, run: Path) -> Path | None:

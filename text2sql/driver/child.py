@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from text2sql import credentials
 from text2sql.driver import lock
 
 log = logging.getLogger(__name__)
@@ -60,9 +61,10 @@ def _outcome(call: Callable[[], Any], explain: Explain) -> tuple[str, Any, str]:
         log.error("the job ended itself with sys.exit(%r)", end.code)
         return FAILED, f"it ended itself with sys.exit({end.code!r})", "SystemExit"
     except Exception as error:
+        credentials.redact_logs()
         said = explain(error)
         log.error("%s", said or f"{type(error).__name__}: {error}", exc_info=None if said else error)
-        return FAILED, said or f"{type(error).__name__}: {error}", type(error).__name__
+        return FAILED, credentials.redact(said or f"{type(error).__name__}: {error}"), type(error).__name__
 
 
 def _redirect(output: Path) -> None:
