@@ -147,7 +147,7 @@ def test_always_answer_writes_under_the_constraint_instead(opened):
     [
         (Evidence((), SURE), None),
         (Evidence(("no table 'x'",), SURE), "no table 'x'"),
-        (Evidence((), Confidence(0.9, 0.1)), "the model is not sure"),
+        (Evidence((), Confidence(0.2, 0.1)), "the model is not sure"),
         (Evidence((), SURE, agreement=0.25), "only 25% of the answers agree"),
         (Evidence((), SURE, agreement=0.5), None),
         (Evidence((), SURE, error="no such function: f"), "no SQL that runs: no such function: f"),
