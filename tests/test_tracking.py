@@ -186,7 +186,7 @@ def test_a_run_that_failed_is_finished_as_one(tmp_path, wandb):
     assert wandb.ended == [1]
 
 
-# With the real wandb, offline.
+# With the real wandb.
 
 
 @pytest.fixture
@@ -234,20 +234,42 @@ def test_an_offline_run_records_numbers_and_tables_and_no_token(recorded):
     assert [path for path in files if KEY.encode() in path.read_bytes()] == []
 
 
-def test_a_resumed_run_goes_on_in_the_same_run_of_the_server(tmp_path, server):
+@pytest.fixture
+def real(server):
+    """The server, for the real wandb, whose process keeps no login and no address of another test."""
+    import wandb
+
+    wandb.teardown()
+    yield server
+    server.fault = None
+    wandb.teardown()
+
+
+def test_a_server_that_falls_silent_at_the_start_makes_a_run_offline(tmp_path, real, monkeypatch):
+    answer = real.answer
+    monkeypatch.setattr(tracking, "START_S", 1.0)
+    monkeypatch.setattr(real, "answer", lambda *some: setattr(real, "fault", "slow") or answer(*some))
+    tracker = Tracker("online", tmp_path, {}, project="p")
+    tracker.log({"loss": 2.0}, 1)
+    tracker.finish()
+    (left,) = uploads.pending(tmp_path)
+    assert left.folder.startswith("wandb/offline-run-") and "wandb.init failed" in left.why
+
+
+def test_a_resumed_run_goes_on_in_the_same_run_of_the_server(tmp_path, real):
     first = Tracker("online", tmp_path, {}, project="p")
     first.log({"loss": 2.0}, 1)
     first.finish()
     second = Tracker("online", tmp_path, {}, id=first.id, project="p")
     second.log({"loss": 1.0}, 2)
     second.finish()
-    assert {name: [row["loss"] for row in rows] for name, rows in server.history.items()} == {first.id: [2.0, 1.0]}
+    assert {name: [row["loss"] for row in rows] for name, rows in real.history.items()} == {first.id: [2.0, 1.0]}
     assert uploads.pending(tmp_path) == []
 
 
-def test_what_a_server_that_goes_away_has_not_taken_is_sent_later(tmp_path, server):
+def test_what_a_server_that_goes_away_has_not_taken_is_sent_later(tmp_path, real):
     tracker = Tracker("online", tmp_path, {}, project="p")
-    server.fault = "cut"
+    real.fault = "cut"
     tracker.log({"loss": 2.0}, 1)
     tracker.table("samples", ROWS, 1)
     tracker.finish(max_wait_s=0.3)
@@ -258,9 +280,9 @@ def test_what_a_server_that_goes_away_has_not_taken_is_sent_later(tmp_path, serv
     wandb.teardown()
     runs.write_json(tmp_path / "run.json", {"status": "finished"})
     assert "cannot be reached" in str(syncing.sync(tmp_path).left)
-    server.fault = None
+    real.fault = None
     assert [one.folder for one in syncing.sync(tmp_path).sent] == [left.folder]
-    sent = server.history[left.folder.rpartition("-")[2]]
+    sent = real.history[left.folder.rpartition("-")[2]]
     assert [row.get("loss") for row in sent] == [2.0, None] and "samples" in sent[1]
 
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlparse
 
@@ -53,6 +54,7 @@ class Tracker:
         self.id: str | None = None
         self._run: Any = None
         self._rows: list[dict[str, Any]] = []
+        self._exit_code, self._is_sent = 0, False
         self._tables: dict[str, tuple[list[str], list[list[Any]]]] = {}
         if mode == "none":
             return
@@ -71,9 +73,25 @@ class Tracker:
         try:
             self._run = self._wandb.init(mode="online", id=id, resume="allow", settings=limit, **self._settings)
         except (OSError, self._wandb.Error) as error:
+            self._end_service()
             return f"wandb.init failed ({credentials.redact(str(error).splitlines()[0])})"
         self.id = id
+        self._waiting: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self._sending = threading.Thread(target=self._send, args=(self._run,), daemon=True)
+        self._sending.start()
         return None
+
+    def _send(self, run: Any) -> None:
+        """Log what is waiting, and end the run behind it; in a thread, for wandb asks the server while it logs a table."""
+        try:
+            while (row := self._waiting.get()) is not None:
+                run.log(row)
+            run.finish(exit_code=self._exit_code)
+            self._is_sent = True
+        except (
+            Exception
+        ) as error:  # whatever wandb raises when its server or its process is gone: the run is left to `finish`
+            log.debug("W&B: %r", error)
 
     def _start_offline(self, reason: str | None) -> None:
         self._run = self._wandb.init(mode="offline", **self._settings)
@@ -85,9 +103,7 @@ class Tracker:
 
     def _leave_server(self, reason: str) -> None:
         """Go on offline, with all that this process has logged: wandb keeps the latest of it in memory alone."""
-        _end_service()
-        with suppress(Exception):  # whatever it raises, nothing talks to its process from here on
-            self._wandb.teardown()
+        self._end_service()
         self.id = None
         self._start_offline(reason)
         rows, self._rows = self._rows, []
@@ -96,16 +112,27 @@ class Tracker:
         for name, (columns, kept) in self._tables.items():
             self._log({name: self._wandb.Table(columns=columns, data=kept)})
 
+    def _end_service(self) -> None:
+        """End wandb's own process, which would keep this one from ending, or from going on, while its server is silent."""
+        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+        for pid in children.read_text().split() if children.exists() else []:
+            if Path(f"/proc/{pid}/comm").read_text().startswith("wandb-core"):
+                os.kill(int(pid), signal.SIGKILL)
+        with suppress(
+            Exception, SystemExit
+        ):  # it exits for a service that was killed; nothing talks to that one any more
+            self._wandb.teardown()
+
     def log(self, numbers: Mapping[str, Any], step: int) -> None:
         if self._run is not None:
             self._rows += [{**numbers, "step": step}] if self.id is not None else []
             self._log({**numbers, "step": step})
 
     def _log(self, row: dict[str, Any]) -> None:
-        try:
+        if self.id is not None:
+            self._waiting.put(row)
+        else:
             self._run.log(row)
-        except OSError as error:
-            self._leave_server(f"W&B's own process has ended ({error})")
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
         """Append `rows` to the table `name` and log it whole, as W&B's immutable tables want."""
@@ -120,19 +147,13 @@ class Tracker:
         if self._run is None:
             return
         if self.id is not None:
-            ending = threading.Thread(target=self._end, args=(exit_code,), daemon=True)
-            ending.start()
-            ending.join(max_wait_s)
-            if not ending.is_alive():
+            self._exit_code = exit_code
+            self._waiting.put(None)
+            self._sending.join(max_wait_s)
+            if self._is_sent:
                 return
             self._leave_server(f"the server did not take all in {max_wait_s:g} s")
         self._run.finish(exit_code=exit_code)
-
-    def _end(self, exit_code: int) -> None:
-        try:
-            self._run.finish(exit_code=exit_code)
-        except Exception as error:  # whatever wandb raises when its process is ended under it
-            log.debug("W&B: %r", error)
 
 
 def why_offline(timeout_s: float = ANSWER_S) -> str | None:
@@ -176,14 +197,6 @@ def _netrc_key(host: str) -> str:
     except (FileNotFoundError, netrc.NetrcParseError):
         return ""
     return found[2] or "" if found else ""
-
-
-def _end_service() -> None:
-    """End wandb's own process, which would keep this one from ending while its server does not answer."""
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
-    for pid in children.read_text().split() if children.exists() else []:
-        if Path(f"/proc/{pid}/comm").read_text().startswith("wandb-core"):
-            os.kill(int(pid), signal.SIGKILL)
 
 
 def upload(folder: Path, timeout_s: float = 600.0) -> str:
