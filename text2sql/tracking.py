@@ -15,8 +15,10 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlparse
 
@@ -48,8 +50,11 @@ class Tracker:
         Mode `online` becomes `offline`, with one warning and a row in the queue of uploads, if there is no key or the
         server does not answer.
         """
-        self.folder, self.id = folder, None
+        self.folder = folder
+        self.id: str | None = None
         self._run: Any = None
+        self._rows: list[dict[str, Any]] = []
+        self._exit_code, self._is_sent = 0, False
         self._tables: dict[str, tuple[list[str], list[list[Any]]]] = {}
         if mode == "none":
             return
@@ -57,30 +62,77 @@ class Tracker:
         import wandb
 
         self._wandb = wandb
-        every = {"dir": str(folder), "config": dict(settings), "reinit": "finish_previous", **run}
+        self._settings = {"dir": str(folder), "config": dict(settings), "reinit": "finish_previous", **run}
         if mode == "online" and reason is None:
-            id = id or os.environ.get("WANDB_RUN_ID") or uuid.uuid4().hex[:8]
-            limit = wandb.Settings(init_timeout=START_S)
-            try:
-                self._run = wandb.init(mode="online", id=id, resume="allow", settings=limit, **every)
-                self.id = id
-                return
-            except wandb.Error as error:
-                reason = f"wandb.init failed ({credentials.redact(str(error).splitlines()[0])})"
-        self._run = wandb.init(mode="offline", **every)
-        if reason is not None:
-            log.warning("W&B goes offline: %s. Upload later with `text2sql sync %s`.", reason, folder)
-            self._queue(reason)
+            reason = self._start_online(id or os.environ.get("WANDB_RUN_ID") or uuid.uuid4().hex[:8])
+        if self._run is None:
+            self._start_offline(reason)
 
-    def _queue(self, why: str) -> None:
-        """Leave what W&B has written on the disk to `text2sql sync`."""
-        upload = Upload(uploads.WANDB, str(Path(self._run.dir).parent.relative_to(self.folder)))
-        uploads.add(self.folder, [upload])
-        uploads.mark_missed(self.folder, uploads.pending(self.folder)[-1], why)
+    def _start_online(self, id: str) -> str | None:
+        limit = self._wandb.Settings(init_timeout=START_S)
+        try:
+            self._run = self._wandb.init(mode="online", id=id, resume="allow", settings=limit, **self._settings)
+        except (OSError, self._wandb.Error) as error:
+            self._end_service()
+            return f"wandb.init failed ({credentials.redact(str(error).splitlines()[0])})"
+        self.id = id
+        self._waiting: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self._sending = threading.Thread(target=self._send, args=(self._run,), daemon=True)
+        self._sending.start()
+        return None
+
+    def _send(self, run: Any) -> None:
+        """Log what is waiting, and end the run behind it; in a thread, for wandb asks the server while it logs a table."""
+        try:
+            while (row := self._waiting.get()) is not None:
+                run.log(row)
+            run.finish(exit_code=self._exit_code)
+            self._is_sent = True
+        except (
+            Exception
+        ) as error:  # whatever wandb raises when its server or its process is gone: the run is left to `finish`
+            log.debug("W&B: %r", error)
+
+    def _start_offline(self, reason: str | None) -> None:
+        self._run = self._wandb.init(mode="offline", **self._settings)
+        if reason is not None:
+            log.warning("W&B goes offline: %s. Upload later with `text2sql sync %s`.", reason, self.folder)
+            upload = Upload(uploads.WANDB, str(Path(self._run.dir).parent.relative_to(self.folder)))
+            uploads.add(self.folder, [upload])
+            uploads.mark_missed(self.folder, uploads.pending(self.folder)[-1], reason)
+
+    def _leave_server(self, reason: str) -> None:
+        """Go on offline, with all that this process has logged: wandb keeps the latest of it in memory alone."""
+        self._end_service()
+        self.id = None
+        self._start_offline(reason)
+        rows, self._rows = self._rows, []
+        for row in rows:
+            self._log(row)
+        for name, (columns, kept) in self._tables.items():
+            self._log({name: self._wandb.Table(columns=columns, data=kept)})
+
+    def _end_service(self) -> None:
+        """End wandb's own process, which would keep this one from ending, or from going on, while its server is silent."""
+        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+        for pid in children.read_text().split() if children.exists() else []:
+            if Path(f"/proc/{pid}/comm").read_text().startswith("wandb-core"):
+                os.kill(int(pid), signal.SIGKILL)
+        with suppress(
+            Exception, SystemExit
+        ):  # it exits for a service that was killed; nothing talks to that one any more
+            self._wandb.teardown()
 
     def log(self, numbers: Mapping[str, Any], step: int) -> None:
         if self._run is not None:
-            self._run.log({**numbers, "step": step})
+            self._rows += [{**numbers, "step": step}] if self.id is not None else []
+            self._log({**numbers, "step": step})
+
+    def _log(self, row: dict[str, Any]) -> None:
+        if self.id is not None:
+            self._waiting.put(row)
+        else:
+            self._run.log(row)
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
         """Append `rows` to the table `name` and log it whole, as W&B's immutable tables want."""
@@ -88,29 +140,20 @@ class Tracker:
             return
         columns, kept = self._tables.setdefault(name, (list(rows[0]), []))
         kept.extend([row[column] for column in columns] for row in rows)
-        self._run.log({name: self._wandb.Table(columns=columns, data=kept), "step": step})
+        self._log({name: self._wandb.Table(columns=columns, data=kept), "step": step})
 
     def finish(self, exit_code: int = 0, max_wait_s: float = 60.0) -> None:
-        """End the run; one whose server has gone is left to `text2sql sync` after `max_wait_s`, where wandb would wait on."""
+        """End the run; after `max_wait_s` what its server did not take is written to the disk, where wandb would wait on."""
         if self._run is None:
             return
-        if self.id is None:
-            self._run.finish(exit_code=exit_code)
-            return
-        ending = threading.Thread(target=self._end, args=(exit_code,), daemon=True)
-        ending.start()
-        ending.join(max_wait_s)
-        if ending.is_alive():
-            log.warning("W&B did not take all in %g s; `text2sql sync %s` sends it again", max_wait_s, self.folder)
-            self._queue(f"it did not take all in {max_wait_s:g} s")
-            _end_service()
-            ending.join(ANSWER_S)
-
-    def _end(self, exit_code: int) -> None:
-        try:
-            self._run.finish(exit_code=exit_code)
-        except (OSError, self._wandb.Error) as error:  # its process was ended under it
-            log.debug("W&B: %r", error)
+        if self.id is not None:
+            self._exit_code = exit_code
+            self._waiting.put(None)
+            self._sending.join(max_wait_s)
+            if self._is_sent:
+                return
+            self._leave_server(f"the server did not take all in {max_wait_s:g} s")
+        self._run.finish(exit_code=exit_code)
 
 
 def why_offline(timeout_s: float = ANSWER_S) -> str | None:
@@ -156,24 +199,16 @@ def _netrc_key(host: str) -> str:
     return found[2] or "" if found else ""
 
 
-def _end_service() -> None:
-    """End wandb's own process, which would keep this one from ending while its server does not answer."""
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
-    for pid in children.read_text().split() if children.exists() else []:
-        if Path(f"/proc/{pid}/comm").read_text().startswith("wandb-core"):
-            os.kill(int(pid), signal.SIGKILL)
-
-
 def upload(folder: Path, timeout_s: float = 600.0) -> str:
     """Send a run that W&B has written to the disk; "" when it is sent, or why it is not."""
     if (reason := why_offline()) is not None:
         return reason
-    command = [sys.executable, "-m", "wandb", "sync", "--append", "--include-synced", str(folder)]
+    command = [sys.executable, "-m", "wandb", "sync", "--include-synced", str(folder.resolve())]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, cwd=folder, check=False)
     except subprocess.TimeoutExpired:
         return f"wandb sync did not end in {timeout_s:g} s"
-    if done.returncode == 0 and list(folder.glob("*.wandb.synced")):
+    said = (done.stdout + done.stderr).strip().splitlines() or ["it said nothing"]
+    if done.returncode == 0 and any("Syncing: " in line for line in said):
         return ""
-    said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
-    return credentials.redact(f"wandb sync failed ({said[-1]})")
+    return credentials.redact(f"wandb sync sent nothing ({said[-1]})")
