@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
 from fake_hub import FakeHub, HubError
@@ -288,3 +290,41 @@ def test_a_push_is_one_commit_of_the_same_files_and_a_refusal_says_what_to_do(ru
         assert "log in with `hf auth login`, or set HF_TOKEN" in nobody.stdout, nobody.stderr
     gone = hub.run("-c", PUSH, tmp_path / "out", "tester/name")
     assert "the Hub cannot be reached" in gone.stdout and "--dry-run" in gone.stdout
+
+
+def test_a_revision_is_a_branch_that_is_made_and_pushed_to(tmp_path, monkeypatch):
+    asked = []
+
+    class Api:
+        def create_repo(self, repo_id, **more):
+            asked.append(("repo", repo_id, more))
+
+        def create_branch(self, repo_id, **more):
+            asked.append(("branch", repo_id, more))
+
+        def upload_folder(self, **more):
+            asked.append(("upload", more["repo_id"], more["revision"]))
+            return SimpleNamespace(commit_url="there")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    assert publish.push(tmp_path, "user/name", private=False, revision="v2") == "there"
+    assert asked == [
+        ("repo", "user/name", {"private": False, "exist_ok": True}),
+        ("branch", "user/name", {"branch": "v2", "exist_ok": True}),
+        ("upload", "user/name", "v2"),
+    ]
+
+
+def test_how_the_answers_were_made_is_told(run, tmp_path):
+    evaluated(run)
+    hydra = run / "evaluation/.hydra"
+    hydra.mkdir()
+    (hydra / "config.yaml").write_text(
+        "eval: {split: test, rules: official, votes: 8, constrained: true, repair: false}\n"
+    )
+    text = published(run, tmp_path / "out").text
+    assert (
+        "the most frequent result of 8 answers, only names that the schema has, judged by execution (official rules)"
+        in text
+    )
+    assert "greedy" not in text

@@ -151,7 +151,7 @@ def merge(plan: Plan, tolerance: float, accuracy_tolerance: float) -> tuple[Outc
     tokenizer = model.load_tokenizer(plan.config.model)
     base = _in_16_bit(plan, plan.config.model.path)
     check_space(plan, sum(weight.numel() for weight in base.parameters()))
-    beside = _answers(model.load_adapter(base, plan.adapter, trainable=False), tokenizer, plan)
+    beside = _answers(model.load_adapter(_answering(plan, base), plan.adapter, trainable=False), tokenizer, plan)
     del base
     trained = _as_trained(tokenizer, plan)
     parent = plan.out.absolute().parent
@@ -159,7 +159,7 @@ def merge(plan: Plan, tolerance: float, accuracy_tolerance: float) -> tuple[Outc
     with tempfile.TemporaryDirectory(dir=parent, prefix=f".{plan.out.name}.") as scratch:
         aside = Path(scratch) / "merged"
         _write(plan, tokenizer, aside)
-        after = _answers(_in_16_bit(plan, str(aside)), tokenizer, plan)
+        after = _answers(_answering(plan, _in_16_bit(plan, str(aside))), tokenizer, plan)
         with _scorer(plan.config) as scorer:
             found = [None if one is None else compare(plan.probes, one, after, scorer) for one in (beside, trained)]
         assert found[0] is not None
@@ -178,6 +178,11 @@ def _in_16_bit(plan: Plan, path: str) -> Any:
     wanted = replace(plan.config.model, path=path)
     loaded = model.load_in_full(wanted, plan.dtype, plan.config.hardware.device)
     return loaded.to(getattr(torch, plan.dtype))
+
+
+def _answering(plan: Plan, network: Any) -> Any:
+    """16-bit weights ready to answer: on a CPU, which multiplies them slowly, the same values in 32 bits."""
+    return network.float() if plan.config.hardware.device is Device.cpu else network
 
 
 def _write(plan: Plan, tokenizer: Any, folder: Path) -> None:
