@@ -68,7 +68,8 @@ def test_the_figures_of_the_merge_stand_beside_the_weights(merged):
 
 def test_both_comparisons_are_printed(run, tmp_path, capsys):
     assert merge(run, tmp_path / "out", "--dtype", "float16", "--tolerance", "1", "--accuracy-tolerance", "1") == 0
-    beside, trained, out = capsys.readouterr().out.splitlines()
+    rounded, beside, trained, out = capsys.readouterr().out.splitlines()
+    assert rounded.startswith("rounding to float16 took ")
     assert beside.startswith("float16 weights with the adapter beside them -> merged: ") and "% identical SQL" in beside
     assert trained.startswith("the run as it was trained, quantised -> merged: ") and "execution accuracy" in trained
     assert out == str(tmp_path / "out")

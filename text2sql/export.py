@@ -60,11 +60,13 @@ class Parity:
 class Outcome:
     """The merged weights against the adapter beside the same 16-bit weights, and against the run as it was trained.
 
-    The second is None where the run's base model was not quantised, or cannot be on this machine.
+    The second is None where the run's base model was not quantised, or cannot be on this machine. `rounded_away` is the share
+    of the adapter's change that the 16 bits of the weights took away again, as `merging.merge` has it.
     """
 
     merging: Parity
     as_trained: Parity | None
+    rounded_away: float = 0.0
 
     def problems(self, tolerance: float, accuracy_tolerance: float) -> list[str]:
         """What is beyond tolerance, in words: the share of answers that merging changes, and how far accuracy falls."""
@@ -158,12 +160,12 @@ def merge(plan: Plan, tolerance: float, accuracy_tolerance: float) -> tuple[Outc
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent, prefix=f".{plan.out.name}.") as scratch:
         aside = Path(scratch) / "merged"
-        _write(plan, tokenizer, aside)
+        rounded_away = _write(plan, tokenizer, aside)
         after = _answers(_answering(plan, _in_16_bit(plan, str(aside))), tokenizer, plan)
         with _scorer(plan.config) as scorer:
             found = [None if one is None else compare(plan.probes, one, after, scorer) for one in (beside, trained)]
         assert found[0] is not None
-        outcome = Outcome(found[0], found[1])
+        outcome = Outcome(found[0], found[1], rounded_away)
         problems = outcome.problems(tolerance, accuracy_tolerance)
         if not problems:
             runs.write_json(aside / "merge.json", {**asdict(outcome), "dtype": plan.dtype})
@@ -185,8 +187,9 @@ def _answering(plan: Plan, network: Any) -> Any:
     return network.float() if plan.config.hardware.device is Device.cpu else network
 
 
-def _write(plan: Plan, tokenizer: Any, folder: Path) -> None:
-    merged, _ = merging.merge(_in_16_bit(plan, plan.config.model.path), plan.adapter)
+def _write(plan: Plan, tokenizer: Any, folder: Path) -> float:
+    """Write the merged model into `folder`; returns the share of the adapter's change that rounding took away."""
+    merged, rounded_away = merging.merge(_in_16_bit(plan, plan.config.model.path), plan.adapter)
     merged.config.use_cache = True
     merged.config._name_or_path = plan.config.model.hub_id
     merged.generation_config.use_cache = True
@@ -195,6 +198,7 @@ def _write(plan: Plan, tokenizer: Any, folder: Path) -> None:
     merged.save_pretrained(folder, max_shard_size=SHARD)
     tokenizer.save_pretrained(folder)
     shutil.copyfile(plan.adapter / publish.CONFIG, folder / publish.CONFIG)
+    return rounded_away
 
 
 def _answers(network: Any, tokenizer: Any, plan: Plan, precision: str = "fp32") -> list[str]:

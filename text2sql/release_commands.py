@@ -104,6 +104,7 @@ def merge_run(options: argparse.Namespace) -> int:
         model_path=options.model,
     )
     outcome, problems = export.merge(plan, options.tolerance, options.accuracy_tolerance)
+    print(f"rounding to {options.dtype} took {100 * outcome.rounded_away:.1f} % of the adapter's change away again")
     print(f"{options.dtype} weights with the adapter beside them -> merged: {outcome.merging}")
     if outcome.as_trained is not None:
         print(f"the run as it was trained, quantised -> merged: {outcome.as_trained}")
