@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import hashlib
 import json
+import secrets
 import shutil
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,23 @@ from text2sql import model, publish, runs, training
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = "adapter_model.safetensors"
 FETCH = "import sys; from text2sql import hub; print(hub.fetch_adapter(sys.argv[1]))"
+
+PLANTED = {"WANDB_API_KEY": secrets.token_hex(20), "WANDB_SILENT": "true", "OMP_NUM_THREADS": "1"}
+FAIL = """
+import os, runpy, sys
+from text2sql import commandline
+from text2sql.trainer import TokenBudgetTrainer
+
+def step(self, *some, **more):
+    if self.state.global_step == 1:
+        said = f"https://user:{os.environ['HF_TOKEN']}@hub/ with {os.environ['WANDB_API_KEY']}"
+        raise RuntimeError(said + " and 'Authorization': 'Bearer " + os.environ["HF_TOKEN"] + "'")
+    return training_step(self, *some, **more)
+
+training_step, TokenBudgetTrainer.training_step = TokenBudgetTrainer.training_step, step
+sys.argv[0] = str(commandline.CONF.parent / "train.py")
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 pytestmark = pytest.mark.slow
 
@@ -41,11 +62,41 @@ def pushed(tmp_path_factory, small_overrides):
     folder = tmp_path_factory.mktemp("push")
     last = folder / "run/checkpoints/checkpoint-2/trainer_state.json"
     overrides = [*small_overrides, "trainer.max_steps=2", "eval.num_live_samples=0", "trainer.warmup_ratio=0"]
-    push = ["hub=push", "hub.hub_model_id=tester/x", f"hydra.run.dir={folder / 'run'}"]
+    push = ["hub=push", "hub.hub_model_id=tester/x", "tracking=offline", f"hydra.run.dir={folder / 'run'}"]
     with SlowHub(folder / "hub", awaited=last) as hub:
-        done = hub.run(ROOT / "train.py", *overrides, *push, cwd=folder)
+        done = hub.run(ROOT / "train.py", *overrides, *push, cwd=folder, env=PLANTED)
         assert done.returncode == 0, done.stderr
         yield hub, folder / "run"
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory, small_overrides):
+    """(hub, sweep's folder, what was printed): a job whose Hub takes no token and whose second step raises one."""
+    folder = tmp_path_factory.mktemp("failed")
+    overrides = [*small_overrides, "trainer.max_steps=2", "trainer.save_steps=1", "eval.num_live_samples=0"]
+    push = ["hub=push", "hub.hub_model_id=tester/x", "tracking=offline", f"hydra.sweep.dir={folder / 'sweep'}"]
+    with FakeHub(folder / "hub") as hub:
+        hub.fault = 401
+        done = hub.run("-c", FAIL, "-m", *overrides, *push, cwd=folder, env=PLANTED)
+        assert done.returncode == 1, done.stderr
+        yield hub, folder / "sweep", done.stdout + done.stderr
+
+
+def files_with(secret, folder):
+    """The files below a folder that hold a text, in archives too."""
+    found = []
+    for path in folder.rglob("*"):
+        if not path.is_file():
+            continue
+        content = [path.read_bytes()]
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                content += [archive.read(name) for name in archive.namelist()]
+        if content[0][:2] == b"\x1f\x8b":
+            content.append(gzip.decompress(content[0]))
+        if any(secret.encode() in part or base64.b64encode(secret.encode())[:-4] in part for part in content):
+            found.append(path)
+    return found
 
 
 @pytest.fixture
@@ -67,6 +118,37 @@ def test_training_pushes_its_checkpoints_to_a_private_repository(pushed):
 def test_the_hub_ends_with_the_adapter_that_training_ended_with(pushed):
     hub, run = pushed
     assert (hub.folder("models", "tester/x") / WEIGHTS).read_bytes() == (run / "adapter" / WEIGHTS).read_bytes()
+
+
+def test_a_planted_token_is_in_no_file_of_a_finished_run(pushed):
+    hub, run = pushed
+    for secret in (hub.token, PLANTED["WANDB_API_KEY"]):
+        assert files_with(secret, run) == []
+        assert files_with(secret, hub.root) == []
+    assert list(run.glob("wandb/offline-run-*/*.wandb")) and (run / "report.html").exists()
+
+
+def test_a_planted_token_is_in_no_file_of_a_sweep_that_failed_with_it_in_a_trace(failed):
+    hub, sweep, printed = failed
+    for secret in (hub.token, PLANTED["WANDB_API_KEY"]):
+        assert files_with(secret, sweep) == []
+        assert secret not in printed
+    assert "https://***@hub/ with *** and 'Authorization': 'Bearer ***'" in (sweep / "0/run.json").read_text()
+    assert list(sweep.glob("0/wandb/offline-run-*/*.wandb"))
+    assert "Bearer ***" in (sweep / "0/output.log").read_text()
+
+
+def test_a_wrong_token_is_said_once_with_its_cure_and_what_was_missed_is_sent_later(failed):
+    hub, sweep, _ = failed
+    run = sweep / "0"
+    assert (run / "train.log").read_text().count("does not accept the token, or there is none (401); set HF_TOKEN") == 1
+    assert not hub.commits
+    hub.fault = None
+    sync = ["-c", "import sys; from text2sql import cli; sys.exit(cli.main())", "sync", run]
+    done = hub.run(*sync, cwd=ROOT)
+    assert (done.returncode, done.stdout.count("sent: ")) == (0, 3), done.stdout + done.stderr
+    (weights,) = run.glob(f"checkpoints/checkpoint-1/{WEIGHTS}")
+    assert (hub.folder("models", "tester/x") / "last-checkpoint" / WEIGHTS).read_bytes() == weights.read_bytes()
 
 
 def test_what_was_pushed_can_be_continued_from_its_id(pushed, small):

@@ -20,7 +20,7 @@ SHORTEST = 16
 NAME = r"(?:token|api_?key|password|secret)"
 VARIABLE = re.compile(NAME + "$", re.IGNORECASE)
 SHAPES = re.compile(
-    r"\b(?:hf_[A-Za-z0-9]{20,}|wandb_v1_\w{20,}|gh[pousr]_[A-Za-z0-9]{30,})|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+    r"(?:hf_[A-Za-z0-9]{20,}|wandb_v1_\w{20,}|gh[pousr]_[A-Za-z0-9]{30,})|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
 HEADERS = re.compile(r"(?<=\bBearer )[^\s'\"]+|(?<=\bBasic )[^\s'\"]{8,}")
 NAMED = re.compile(
