@@ -35,7 +35,9 @@ def logits(network):
 def merged(curriculum, tmp_path_factory):
     """(folder, exit code) of the finished run of phase 2 merged into bfloat16."""
     out = tmp_path_factory.mktemp("merged") / "out"
-    return out, merge(curriculum.two.run, out, "--tolerance", "1")  # random weights: near ties, which rounding breaks
+    return out, merge(
+        curriculum.two.run, out, "--dtype", "bfloat16", "--tolerance", "1"
+    )  # random weights: near ties, which rounding breaks
 
 
 def test_plain_transformers_load_what_was_merged(merged, curriculum, small):
@@ -67,7 +69,7 @@ def test_the_figures_of_the_merge_stand_beside_the_weights(merged):
 
 
 def test_both_comparisons_are_printed(run, tmp_path, capsys):
-    assert merge(run, tmp_path / "out", "--dtype", "float16", "--tolerance", "1", "--accuracy-tolerance", "1") == 0
+    assert merge(run, tmp_path / "out", "--tolerance", "1", "--accuracy-tolerance", "1") == 0
     rounded, beside, trained, out = capsys.readouterr().out.splitlines()
     assert rounded.startswith("rounding to float16 took ")
     assert beside.startswith("float16 weights with the adapter beside them -> merged: ") and "% identical SQL" in beside

@@ -69,12 +69,14 @@ def _add_merge(commands: Commands[argparse.ArgumentParser]) -> None:
         description="Merge the adapter into the base model's own 16-bit weights and write them to OUT, with tokenizer and\n"
         "generation config. The same questions are asked before and after: exit code 1, and no OUT, if merging changes\n"
         "more answers, or execution accuracy falls further, than is tolerated.",
-        epilog="examples:\n  text2sql merge outputs/RUN merged\n  text2sql merge outputs/RUN merged --dtype float16",
+        epilog="examples:\n  text2sql merge outputs/RUN merged\n  text2sql merge outputs/RUN merged --dtype bfloat16",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     merge.add_argument("folder", type=Path, metavar="RUN", help="folder of a finished training")
     merge.add_argument("out", type=Path, metavar="OUT", help="folder to write, empty or absent")
-    merge.add_argument("--dtype", default="bfloat16", choices=("float16", "bfloat16"), help="default: bfloat16")
+    merge.add_argument(
+        "--dtype", default="float16", choices=("float16", "bfloat16"), help="default: float16, which rounds less"
+    )
     merge.add_argument("--probes", type=int, default=50, metavar="N", help="questions to ask; default: 50")
     merge.add_argument(
         "--tolerance",
