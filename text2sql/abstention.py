@@ -11,7 +11,7 @@ from text2sql.example import Schema
 from text2sql.sql import names
 
 MIN_CONFIDENCE, MIN_AGREEMENT = 0.0, 0.0
-"""Replaced by what benchmarks/abstention.py finds."""
+"""By default an answer is withheld for names that are not there, or an error, alone; benchmarks/abstention.py helps to choose."""
 
 
 @dataclass(frozen=True)
