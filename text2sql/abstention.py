@@ -11,7 +11,7 @@ from text2sql.example import Schema
 from text2sql.sql import names
 
 MIN_CONFIDENCE, MIN_AGREEMENT = 0.0, 0.0
-"""By default an answer is withheld for names that are not there, or an error, alone; benchmarks/abstention.py helps to choose."""
+"""By default only names that are not there and errors withhold an answer; benchmarks/abstention.py helps to choose."""
 
 
 @dataclass(frozen=True)
