@@ -31,6 +31,8 @@ from text2sql.scorer import Scorer
 from text2sql.sql import names
 from text2sql.sql.database import open_readonly, read_schema
 
+ASKED_AT_ONCE = 20
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -43,18 +45,17 @@ def main() -> None:
     parser.add_argument("--rows", type=Path)
     parser.add_argument("overrides", nargs="*", help="such as hardware=cpu")
     options = parser.parse_args()
-    rows = read(options.rows) if options.rows else measure(options)
     if not options.rows:
-        options.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    print(table(rows))
+        measure(options)
+    print(table(read(options.rows or options.out)))
 
 
 def read(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def measure(options: argparse.Namespace) -> list[dict]:
-    """A row of evidence for each question, answerable or not."""
+def measure(options: argparse.Namespace) -> None:
+    """Write a row of evidence for each question, answerable or not, to options.out; goes on where an earlier run stopped."""
     import hydra
 
     overrides = ["data=spider", f"data.path={options.data}", f"adapter={options.adapter}", *options.overrides]
@@ -66,7 +67,12 @@ def measure(options: argparse.Namespace) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder, Scorer(workers=1) as scorer:
         pairs = unanswerable(examples, Path(folder), options.questions)
         asked = [one for pair in pairs for one in pair]
-        return evidence(answering.Speaker(config), asked, scorer)
+        done = len(read(options.out)) if options.out.exists() else 0
+        speaker = answering.Speaker(config)
+        for start in range(done, len(asked), ASKED_AT_ONCE):
+            rows = evidence(speaker, asked[start : start + ASKED_AT_ONCE], scorer)
+            with options.out.open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def unanswerable(examples: list[Example], folder: Path, count: int) -> list[tuple[Example, Example]]:
@@ -106,7 +112,7 @@ def without_a_column(example: Example, folder: Path) -> Iterator[Example]:
 
 
 def evidence(speaker: answering.Speaker, examples: list[Example], scorer: Scorer) -> list[dict]:
-    """A row an example; all are asked at once, which takes a CPU a third of the time."""
+    """A row an example, every second one answerable; all are asked at once, which takes a CPU a third of the time."""
     encoded = [prompts.encode_prompt(speaker.tokenizer, example, speaker.config).ids for example in examples]
     said = speaker.say(encoded, [0.0] * len(encoded), None, "free")
     rows: list[dict] = [{}] * len(examples)

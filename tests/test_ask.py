@@ -219,6 +219,13 @@ def test_a_trained_adapter_is_asked_by_its_run(curriculum, tmp_path, capsys):
     assert bool(said["reason"]) is said["abstained"]
 
 
+def test_an_adapter_of_another_model_is_refused(curriculum, tmp_path, capsys):
+    shop.make(tmp_path / "shop.sqlite")
+    adapter = ["--adapter", str(curriculum.two.adapter), "--set", "model=smollm2_135m"]
+    assert cli.main(["ask", "shop.sqlite", "How many orders?", *adapter]) == 2
+    assert "was trained on tiny, and model=smollm2_135m is" in capsys.readouterr().err
+
+
 def test_the_run_names_the_prompt_and_the_machine_the_hardware(curriculum):
     config = settings.compose(str(curriculum.two.adapter), [], votes=3, constrained=True, repair=False)
     assert config.prompt == curriculum.two.config.prompt

@@ -10,8 +10,8 @@ from text2sql.confidence import Confidence
 from text2sql.example import Schema
 from text2sql.sql import names
 
-MIN_CONFIDENCE, MIN_AGREEMENT = 0.0, 0.0
-"""By default only names that are not there and errors withhold an answer; benchmarks/abstention.py helps to choose."""
+MIN_CONFIDENCE, MIN_AGREEMENT = 0.0, 0.5
+"""No answer of a model is refused for its probabilities where nobody asks for it; of votes, half have to agree."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Below `confidence` (the geometric mean of the answer's token probabilities) or `agreement` no answer is given.
+    """Below `confidence` (the lowest probability of a token of the answer) or `agreement` no answer is given.
 
     `names` says whether a name that is not in the schema is reason enough.
     """
@@ -65,6 +65,6 @@ def reason(evidence: Evidence, least: Thresholds) -> str | None:
         return f"no SQL that runs: {evidence.error}"
     if evidence.agreement is not None and evidence.agreement < least.agreement:
         return f"only {evidence.agreement:.0%} of the answers agree, less than {least.agreement:.0%}"
-    if evidence.confidence.mean < least.confidence:
-        return f"the model is not sure: {evidence.confidence.mean:.2f} of 1, less than {least.confidence:.2f}"
+    if evidence.confidence.lowest < least.confidence:
+        return f"the model is not sure: {evidence.confidence.lowest:.2f} of 1, less than {least.confidence:.2f}"
     return None

@@ -67,7 +67,7 @@ def _add_thresholds(ask: argparse.ArgumentParser) -> None:
         "--min-confidence",
         type=float,
         metavar="P",
-        help="no answer where the likeliest SQL has a token below this probability; default: see docs/answering.md",
+        help="no answer where a token of the likeliest SQL has a smaller probability; default: 0",
     )
     ask.add_argument(
         "--min-agreement",
