@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from pathlib import Path
@@ -90,20 +91,27 @@ def _read_parquet(file: Path, columns: tuple[str, ...], optional: tuple[str, ...
         raise ValueError(f"data.path: {file} is not a parquet file: {error}") from error
 
 
+def _text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"data.path: {file} is not in UTF-8: {error.reason} at byte {error.start}") from error
+
+
 def _read_csv(file: Path) -> list[dict]:
     csv.field_size_limit(sys.maxsize)
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        return [{name: value or None for name, value in row.items() if name} for row in csv.DictReader(lines)]
+    lines = io.StringIO(_text(file), newline="")
+    return [{name: value or None for name, value in row.items() if name} for row in csv.DictReader(lines)]
 
 
 def _read_json(file: Path) -> list[dict]:
-    content = file.read_text(encoding="utf-8")
+    content = _text(file)
     try:
         if file.suffix == ".json":
             rows = json.loads(content)
         else:
-            rows = [json.loads(line) for line in content.splitlines() if line.strip()]
-    except json.JSONDecodeError as error:
+            rows = [json.loads(line) for line in content.split("\n") if line.strip()]
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"data.path: {file} is not valid JSON: {error}") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"data.path: {file} must hold one object per row")
