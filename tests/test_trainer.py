@@ -287,8 +287,6 @@ def test_an_optimizer_stays_where_it_works(compose, small, passed, caplog):
     assert "takes its place" not in caplog.text
 
 
-def test_the_hub_is_told_of_only_when_it_is_asked_for(small, passed):
-    pushed = passed(small("phase=1", "hub=push", "hub.hub_model_id=tester/x"))
-    assert (pushed.push_to_hub, pushed.hub_model_id, pushed.hub_strategy) == (True, "tester/x", "checkpoint")
-    assert pushed.hub_private_repo is True
-    assert not [key for key in vars(passed(small("phase=1"))) if "hub" in key]
+def test_upstream_is_told_of_no_hub_which_it_would_wait_for(small, passed):
+    for settings in (["hub=push", "hub.hub_model_id=tester/x"], []):
+        assert not [key for key in vars(passed(small("phase=1", *settings))) if "hub" in key]
