@@ -380,11 +380,11 @@ TEXTS = st.text(
 @settings(max_examples=25, deadline=None)
 @given(
     learning_rate=st.floats(1e-12, 1e3),
-    seed=st.integers(0, 2**63),
+    seed=st.integers(0, 2**32 - 1),
     max_samples=st.none() | st.integers(0, 10**9),
     instruction=TEXTS,
     adapter=st.none() | TEXTS,
-    modules=st.lists(TEXTS, max_size=3),
+    modules=st.lists(TEXTS, min_size=1, max_size=3),
 )
 @example(1e-4, 42, None, "1e-3", "null", ["on", "1_0", "0x10", "~"])
 @example(1e-4, 42, None, "yes: 'no'", "2026-01-01", ["1:30", " a ", "#b"])

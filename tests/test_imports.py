@@ -27,7 +27,8 @@ cache       |                                                |                  
 tiny        | cache                                          |                                      | torch transformers tokenizers
 smollm2     | cache                                          |                                      | torch transformers tokenizers gguf tqdm
 groups      |                                                | omegaconf                            |
-config      | credentials groups                                  | hydra omegaconf                      |
+ranges      | groups                                         |                                      |
+config      | credentials groups ranges                                  | hydra omegaconf                      |
 ranks       |                                                |                                      | torch
 checkpoints |                                                |                                      |
 resuming    | checkpoints config runs                        |                                      |
@@ -76,7 +77,7 @@ anomalies   |                                                | torch            
 snapshot    |                                                | numpy torch safetensors              |
 pushing     | credentials config uploads syncing             |                                      |
 checkpointing | config ranks preemption model checkpoints snapshot pushing | torch transformers trl |
-trainer     | config runs ranks anomalies speed model passes fast_path graphs step sharding checkpointing | torch datasets trl |
+trainer     | config runs ranks anomalies speed model passes fast_path graphs step sharding checkpointing | torch datasets transformers trl |
 prefixes    |                                                |                                      |
 prefill     | attention prefixes                             | torch                                |
 steps       | attention fast_path prefixes                   | torch                                |

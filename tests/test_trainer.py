@@ -287,6 +287,6 @@ def test_an_optimizer_stays_where_it_works(compose, small, passed, caplog):
     assert "takes its place" not in caplog.text
 
 
-def test_upstream_is_told_nothing_of_the_hub_for_pushing_is_ours(small, passed):
-    for overrides in ((), ("hub=push", "hub.hub_model_id=tester/x")):
-        assert not [key for key in vars(passed(small("phase=1", *overrides))) if "hub" in key]
+def test_upstream_is_told_of_no_hub_which_it_would_wait_for(small, passed):
+    for settings in (["hub=push", "hub.hub_model_id=tester/x"], []):
+        assert not [key for key in vars(passed(small("phase=1", *settings))) if "hub" in key]

@@ -9,7 +9,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from text2sql import credentials
+from text2sql import credentials, ranges
 from text2sql.groups import BadRow as BadRow
 from text2sql.groups import Config as Config
 from text2sql.groups import Data as Data
@@ -71,32 +71,14 @@ def load(cfg: DictConfig) -> Config:
 def check(config: Config) -> None:
     """Refuse what the types allow and the mathematics or the machine does not."""
     credentials.refuse_in(asdict(config))
-    problems = [message for wrong, message in _rules(config) if wrong]
+    problems = ranges.problems(config) + [message for wrong, message in _rules(config) if wrong]
     if problems:
         raise ValueError("; ".join(problems))
 
 
 def _rules(config: Config) -> list[tuple[bool, str]]:
     trainer, hardware, quant, data = config.trainer, config.hardware, config.quant, config.data
-    positive: dict[str, Any] = {
-        "trainer.batch_size": trainer.batch_size,
-        "trainer.learning_rate": trainer.learning_rate,
-        "trainer.max_length": trainer.max_length,
-        "trainer.max_hours": 1 if trainer.max_hours is None else trainer.max_hours,
-        "hardware.max_tokens": hardware.max_tokens,
-        "hardware.max_cache_tokens": 1 if hardware.max_cache_tokens is None else hardware.max_cache_tokens,
-        "hardware.devices": hardware.devices,
-        "lora.r": config.lora.r,
-        "eval.timeout_s": config.eval.timeout_s,
-        "eval.max_rows": config.eval.max_rows,
-        "eval.max_steps": config.eval.max_steps,
-        "eval.workers": 1 if config.eval.workers is None else config.eval.workers,
-        "prompt.max_sql_tokens": config.prompt.max_sql_tokens,
-        "prompt.max_schema_tokens": 1 if config.prompt.max_schema_tokens is None else config.prompt.max_schema_tokens,
-    }
-    rules = [(value <= 0, f"{key}={value} must be positive") for key, value in positive.items()]
     return [
-        *rules,
         (
             0 < hardware.max_tokens < trainer.max_length,
             f"hardware.max_tokens={hardware.max_tokens} is less than one example may have, "
@@ -135,10 +117,6 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
         (
             config.merge_adapter is not None and hardware.fsdp,
             "merge_adapter needs whole weights and hardware.fsdp=true has shards of them; set hardware.fsdp=false",
-        ),
-        (
-            config.hub.push_to_hub and (config.hub.hub_model_id or "").count("/") != 1,
-            f"hub=push needs hub.hub_model_id=USER/NAME to push checkpoints to, and it is {config.hub.hub_model_id}",
         ),
         (config.resume not in ("true", "false"), f"resume={config.resume} must be true (or auto) or false"),
         *_length_rules(config.prompt, trainer),

@@ -214,7 +214,15 @@ def be_deterministic(wanted: bool) -> None:
 
 
 def new_adapter(base: Any, lora: Lora) -> Any:
-    """A fresh LoRA adapter on `base`; its B matrices are zero, so it changes nothing yet."""
+    """A fresh LoRA adapter on `base`; its B matrices are zero, so it changes nothing yet.
+
+    ValueError if the model has no module of these names.
+    """
+    named = {name.rpartition(".")[2] for name, module in base.named_modules() if isinstance(module, torch.nn.Linear)}
+    if missing := [name for name in lora.target_modules if name.rpartition(".")[2] not in named]:
+        raise ValueError(
+            f"lora.target_modules: the model has no {', '.join(missing)}; it has {', '.join(sorted(named))}"
+        )
     return get_peft_model(base, LoraConfig(**asdict(lora)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 import time
@@ -12,12 +13,14 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from transformers.trainer_utils import SchedulerType
+from transformers.training_args import OptimizerNames
 from trl import SFTConfig
 
 from text2sql import fast_path, model, ranks, runs, sharding, speed
 from text2sql.anomalies import MAX_IN_A_ROW, Seen, Spikes, Watch
 from text2sql.checkpointing import CheckpointingTrainer
-from text2sql.config import Config, Device, OnNan
+from text2sql.config import Config, Device, OnNan, Trainer
 from text2sql.graphs import GraphedPasses
 from text2sql.passes import Row
 from text2sql.step import StepGradient
@@ -246,6 +249,16 @@ def step_gradient(config: Config, network: Any, shards: torch.nn.Module | None =
     if fast and speed.uses_graphs(config, num_weights):
         graphs = GraphedPasses(config.trainer.batch_size, config.trainer.max_length)
     return StepGradient(network, hardware.max_tokens, dtype, graphs)
+
+
+def check_names(settings: Trainer) -> None:
+    """ValueError for an optimizer or a schedule that transformers does not know."""
+    for key, kind in (("optim", OptimizerNames), ("lr_scheduler_type", SchedulerType)):
+        known = [item.value for item in kind]
+        if (name := getattr(settings, key)) not in known:
+            guess = difflib.get_close_matches(name, known, n=1)
+            meant = f" (did you mean {guess[0]}?)" if guess else ""
+            raise ValueError(f"trainer.{key}={name} does not exist; it can be {', '.join(known)}{meant}")
 
 
 def sft_config(config: Config, run: Path) -> SFTConfig:

@@ -41,7 +41,7 @@ from text2sql.preemption import TIME_IS_UP, Interrupted, Stop
 from text2sql.pushing import Pusher
 from text2sql.studies import pruning
 from text2sql.tracking import Tracker
-from text2sql.trainer import TokenBudgetTrainer, sft_config
+from text2sql.trainer import TokenBudgetTrainer, check_names, sft_config
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ def train(config: Config, folder: str) -> float:
     """
     run = Path(folder)
     model.check_device(replace(config.hardware, devices=ranks.local_world_size()))
+    check_names(config.trainer)
     model.be_deterministic(config.hardware.deterministic)
     if config.hardware.fsdp and ranks.world_size() == 1:
         raise ValueError(

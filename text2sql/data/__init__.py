@@ -120,10 +120,13 @@ def _take(title: str, rows: list[Row], source: Source, limit: int | None) -> tup
 
     examples: list[Example] = []
     dropped: dict[str, list[str]] = {}
+    numbers = Counter(row.id for row in source.rows)
     for row in tqdm(rows, desc=title, total=min(len(rows), limit or len(rows)), unit="row", delay=2, mininterval=1):
         if len(examples) == limit:
             break
         try:
+            if numbers[row.id] > 1:
+                raise Unusable("id of several rows")
             example = source.build(row)
             if not parses(example.sql):
                 raise Unusable("SQL does not parse")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from pathlib import Path
@@ -93,33 +94,35 @@ def _read_parquet(file: Path, columns: tuple[str, ...], optional: tuple[str, ...
         raise ValueError(f"data.path: {file} is not a parquet file: {error}") from error
 
 
+def _text(file: Path, setting: str) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{setting}: {file} is not in UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8"
+        ) from error
+
+
 def _read_csv(file: Path, setting: str) -> list[dict]:
     csv.field_size_limit(sys.maxsize)
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            return [{name: value or None for name, value in row.items() if name} for row in csv.DictReader(lines)]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{setting}: {file} is not UTF-8 ({error.reason}): save it as UTF-8") from error
+    lines = io.StringIO(_text(file, setting), newline="")
+    return [{name: value or None for name, value in row.items() if name} for row in csv.DictReader(lines)]
 
 
 def _read_json(file: Path, setting: str) -> list[dict]:
-    try:
-        content = file.read_text(encoding="utf-8-sig")
-        if file.suffix == ".json":
-            rows = json.loads(content)
-        else:
-            rows = [_parsed(line, n, file, setting) for n, line in enumerate(content.split("\n"), 1) if line.strip()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{setting}: {file} is not UTF-8 ({error.reason}): save it as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{setting}: {file} is not valid JSON: {error}") from error
+    content = _text(file, setting)
+    if file.suffix == ".json":
+        rows = _parsed(content, f"{setting}: {file} is not valid JSON")
+    else:
+        lines = enumerate(content.split("\n"), 1)
+        rows = [_parsed(line, f"{setting}: {file} is not valid JSON in line {n}") for n, line in lines if line.strip()]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{setting}: {file} must hold one object per row")
     return rows
 
 
-def _parsed(line: str, number: int, file: Path, setting: str) -> Any:
+def _parsed(content: str, complaint: str) -> Any:
     try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{setting}: {file} is not valid JSON in line {number}: {error}") from error
+        return json.loads(content)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{complaint}: {error}") from error

@@ -101,5 +101,5 @@ def _schema(script: str) -> tuple[Schema, str]:
         pass
     try:
         return parse_schema(script), ""
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Unusable("sql_context does not parse") from None
