@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from networks import talkative
 
-from text2sql import decoding, fast_path
+from text2sql import decoding, fast_path, steps
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -288,6 +289,62 @@ def test_samples_of_one_prompt_share_its_prefill(network, rows):
 
 
 # Graphs
+
+
+class Replayed(steps.Recorded):
+    """A recording that launches its steps anew, if they are still about the tensors that it was made with."""
+
+    def _warm_up(self):
+        pass
+
+    def _recording(self):
+        recorded = [self.cache, *(getattr(self, name).data_ptr() for name in self.tensors)]
+
+        def replay():
+            assert [self.cache, *(getattr(self, name).data_ptr() for name in self.tensors)] == recorded
+            self.step(self.cache)
+
+        return SimpleNamespace(replay=replay)
+
+
+@pytest.fixture
+def replayed(monkeypatch):
+    """How many rows went on in the narrow part of a recording, each time that some did."""
+    found = []
+
+    class Noted(Replayed):
+        def drop(self, slots):
+            found.append(len(slots))
+            super().drop(slots)
+
+    monkeypatch.setattr(decoding, "Recorded", Noted)
+    monkeypatch.setattr(steps, "FEW", 2)
+    return found
+
+
+@pytest.fixture
+def eos(network, rows, monkeypatch):
+    """The token that is in most free answers, as EOS."""
+    said = decode(network, rows, max_new_tokens=40)
+    token = Counter(token for ids in said for token in set(ids)).most_common(1)[0][0]
+    monkeypatch.setitem(globals(), "EOS", token)
+    return token
+
+
+@pytest.mark.parametrize("looks_every", [1, 2, 8])
+@pytest.mark.parametrize("max_cache_tokens", [10_000, 1000])
+def test_the_last_rows_go_on_in_the_narrow_part_of_a_recording(
+    network, rows, size, eos, replayed, looks_every, max_cache_tokens
+):
+    settings = {"eos_token_id": eos, "looks_every": looks_every, "max_cache_tokens": max_cache_tokens}
+    free = decode(network, rows, max_new_tokens=40, **settings, graphs=True)
+    assert free == decode(network, rows, max_new_tokens=40, **settings)
+    assert replayed, "no row was left alone"
+    replayed.clear()
+    constraints = [Hashed(size, i) for i in range(len(rows))]
+    found = decode(network, rows, max_new_tokens=40, constraints=constraints, **settings, graphs=True)
+    assert found == [by_whole_forwards(network, row, Hashed(size, i), 40)[0] for i, row in enumerate(rows)]
+    assert replayed, "no row was left alone"
 
 
 @pytest.fixture(scope="module")

@@ -82,14 +82,16 @@ class Answer:
         return self.mended < length
 
 
-def forbidden(answers: Sequence[Answer], vocabulary: int) -> torch.Tensor:
+def forbidden(answers: Sequence[Answer], vocabulary: int, pinned: bool = False) -> torch.Tensor:
     """(answers, vocabulary) on the CPU: True for each token that may not come next. A head can be wider than the masks."""
-    found = np.ones((len(answers), vocabulary), dtype=bool)  # numpy's: torch would wake all of its threads for it
-    for row, answer in zip(found, answers):
+    found = torch.empty((len(answers), vocabulary), dtype=torch.bool, pin_memory=pinned)
+    rows = found.numpy()  # numpy fills it: torch would wake all of its threads for it
+    rows.fill(True)
+    for row, answer in zip(rows, answers):
         allowed = answer.constraint.mask(answer.state)[:vocabulary]
         assert allowed.any(), f"nothing is allowed after {answer.tokens}"
         np.logical_not(allowed, out=row[: len(allowed)])
-    return torch.from_numpy(found)
+    return found
 
 
 class AtOnce:
@@ -140,17 +142,21 @@ class Look:
             self.event = torch.cuda.Event()
             self.event.record()
 
-    def goes_on(self) -> bool:
-        """Whether there is something to run, whatever the constraints will say of these tokens; waits for the device."""
+    def _wait(self) -> None:
         if self.event is not None:
             self.event.synchronize()
+
+    def goes_on(self) -> bool:
+        """Whether there is something to run, whatever the constraints will say of these tokens; waits for the device."""
+        self._wait()
         return any(
             not answer.over and (answer.stale or (made < self.max_new_tokens and not ended))
             for (answer, made), ended in zip(self.entries, self.finished.tolist())
         )
 
     def check(self, runs_on: bool) -> list[Answer]:
-        """Take what is allowed, after `goes_on`; the answers to be set back. `runs_on`: further steps were begun since."""
+        """Take what is allowed; the answers to be set back. `runs_on`: further steps were begun since."""
+        self._wait()
         refused, written = [], self.written.numpy()
         for slot, (answer, made) in enumerate(self.entries):
             if answer.stale:

@@ -23,8 +23,6 @@ GPU_LOOKS_EVERY = 8
 """Steps between two looks at which rows have ended: each look waits for the GPU."""
 GPU_CHECKS_EVERY = 2
 """The same under constraints: a row that is refused a token loses the steps of two looks."""
-ENDED_TO_DROP = 0.25
-"""The share of a batch that has ended for which moving the others together pays."""
 
 
 def decode(
@@ -117,7 +115,7 @@ def _answers(batch: Batch, steps: Steps, hidden: torch.Tensor, every: int) -> It
     while True:
         ended = steps.finished.tolist()[: len(waiting)]
         last = steps.num_steps == steps.max_new_tokens or all(ended)
-        if last or (not steps.recorded and sum(ended) >= ENDED_TO_DROP * len(ended)):
+        if last or steps.pays_to_drop(len(ended) - sum(ended)):
             written = steps.written[:, : steps.max_new_tokens].tolist()
             yield from ((i, _until(written[k], eos)) for k, i in enumerate(waiting) if last or ended[k])
             if last:
@@ -155,7 +153,10 @@ def _checked_at_once(
 def _checked_late(
     answers: list[Answer], steps: Steps, hidden: torch.Tensor, every: int
 ) -> Iterator[tuple[int, list[int]]]:
-    """The answers of one batch, checked while the device runs on: only rows that are set back lose steps by it."""
+    """The answers of one batch, checked while the device runs on: only rows that are set back lose steps by it.
+
+    The last few are waited for, step by step: there the row that is set back most is what all wait for.
+    """
     steps.first(hidden, AtOnce(answers, steps))
     for answer in answers:
         answer.made = 1
@@ -163,8 +164,9 @@ def _checked_late(
     pending: Look | None = None
     while True:
         launched = None
-        if not all(answer.over for answer in answers) and (pending is None or pending.goes_on()):
-            _advance(answers, steps, every)
+        runs_on = pending is None or (not steps.is_narrow and pending.goes_on())
+        if runs_on and not all(answer.over for answer in answers):
+            _advance(answers, steps, 1 if steps.is_narrow else every)
             launched = Look(answers, steps)
         refused = [] if pending is None else pending.check(runs_on=launched is not None)
         over = [answer for answer in answers if answer.over and answer.index not in given]
@@ -176,7 +178,7 @@ def _checked_late(
             answers = _dropped(answers, steps)
         if refused:
             slots = [answers.index(answer) for answer in refused]
-            bars = forbidden(refused, steps.one.vocabulary)
+            bars = forbidden(refused, steps.one.vocabulary, pinned=steps.one.device.type == "cuda")
             steps.set_back(slots, [answer.made for answer in refused], [one.tokens[-1] for one in refused], bars)
         pending = launched
 
@@ -190,7 +192,7 @@ def _advance(answers: Sequence[Answer], steps: Steps, every: int) -> None:
 
 
 def _pays_to_drop(answers: Sequence[Answer], steps: Steps) -> bool:
-    return not steps.recorded and sum(answer.over for answer in answers) >= ENDED_TO_DROP * len(answers)
+    return steps.pays_to_drop(sum(not answer.over for answer in answers))
 
 
 def _dropped(answers: Sequence[Answer], steps: Steps) -> list[Answer]:

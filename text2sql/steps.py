@@ -16,6 +16,13 @@ from text2sql.attention import Cache, Layout
 # cuDNN's attention makes a plan for every new shape, which takes longer than the steps that would use it.
 KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
+BY_ROW = ("tokens", "begun", "made", "positions", "finished", "written", "temperatures", "restricted")
+"""What `Steps` knows of each row beside its cache."""
+ENDED_TO_DROP = 0.25
+"""The share of a batch that has ended for which moving the others together pays."""
+FEW = 8
+"""A recording has a second one, for an eighth of its rows: most answers are short, and few are in the last of many steps."""
+
 Correction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From the scores (rows, vocabulary) and the tokens (rows,) that were chosen by them to the tokens that are taken."""
 
@@ -88,7 +95,10 @@ class Steps:
     With `late` checks, `set_back` takes a row back to an earlier token, and leaves it only some for the next.
     """
 
-    recorded = False
+    @property
+    def is_narrow(self) -> bool:
+        """Whether so few rows are left that waiting for the device costs less than what a late check loses."""
+        return False
 
     def __init__(
         self,
@@ -99,7 +109,7 @@ class Steps:
         generator: torch.Generator | None = None,
         late: bool = False,
     ) -> None:
-        self.one, self.max_new_tokens, self.generator = one, max_new_tokens, generator
+        self.one, self.max_new_tokens, self.generator, self.late = one, max_new_tokens, generator, late
         self.cache = one.cache(rows, room)
         self.tokens = torch.full((rows, 1), one.pad_token_id, device=one.device)
         self.begun = torch.zeros_like(self.tokens)
@@ -111,7 +121,6 @@ class Steps:
         self.restricted = torch.zeros((rows, 1), dtype=torch.bool, device=one.device)
         shape = (rows if late else 0, one.vocabulary)
         self.forbidden = torch.zeros(shape, dtype=torch.bool, device=one.device)
-        self.restricts_next = False
 
     def begin(self, lengths: Sequence[int], temperatures: Sequence[float]) -> None:
         """Prompts of these lengths in the first slots; the slots behind them, if any, have ended."""
@@ -126,7 +135,6 @@ class Steps:
         self.temperatures.zero_()
         self.temperatures[: len(lengths), 0] = torch.tensor(temperatures, device=self.one.device)
         self.restricted.zero_()
-        self.restricts_next = False
 
     def accept(self, tokens: torch.Tensor) -> None:
         """Write the next token (rows,) of each row, padding after its end."""
@@ -153,32 +161,27 @@ class Steps:
         self.accept(tokens)
         self.num_steps = 1
 
-    def step(self, cache: Cache, correct: Correction | None = None, restricting: bool = False) -> None:
-        """One more token for every row; `restricting` is asked for where rows are restricted."""
+    def step(self, cache: Cache, correct: Correction | None = None) -> None:
+        """One more token for every row."""
         hidden = self.one.run(self.tokens, self.positions, cache.at(self.positions))
         scores = self.one.scores(hidden[:, 0])
-        if restricting:
+        if self.late:
             scores = scores.masked_fill(self.forbidden & self.restricted, -torch.inf)
             self.restricted.zero_()
         chosen = self.choose(scores, self.temperatures)
         self.accept(chosen if correct is None else correct(scores, chosen))
 
     def advance(self, steps: int, correct: Correction | None = None) -> None:
-        """So many steps; what is restricted is so in the first of them."""
+        """So many steps; rows that were set back are restricted in the first of them."""
         for _ in range(steps):
-            seen = prefixes.rounded(self.longest + min(self.num_steps, self.max_new_tokens))
-            self.step(self.cache.part(0, len(self.tokens), seen), correct, self.restricts_next)
+            self.step(self.cache.part(0, len(self.tokens), self._seen()), correct)
             self.num_steps += 1
-            self.restricts_next = False
 
     def set_back(self, slots: Sequence[int], made: Sequence[int], last: Sequence[int], forbidden: torch.Tensor) -> None:
-        """`rewind`, and restrict what these slots say next; `forbidden` (slots, vocabulary) is on the CPU."""
+        """`rewind`, and restrict what these slots say next; `forbidden` (slots, vocabulary) is on the CPU, pinned for a GPU."""
         where = self.rewind(slots, made, last)
-        if self.one.device.type == "cuda":
-            forbidden = forbidden.pin_memory()
         self.forbidden[where] = forbidden.to(self.one.device, non_blocking=True)
         self.restricted[where] = True
-        self.restricts_next = True
 
     def rewind(self, slots: Sequence[int], made: Sequence[int], last: Sequence[int]) -> torch.Tensor:
         """Let these slots stand where they had made so many tokens, the `last` of which is given; returns them as a tensor.
@@ -195,47 +198,71 @@ class Steps:
         self.finished[where] = False
         return where
 
+    def pays_to_drop(self, left: int) -> bool:
+        """Whether it pays to go on with the `left` slots alone that have not ended."""
+        return left <= (1 - ENDED_TO_DROP) * len(self.tokens)
+
     def drop(self, slots: list[int]) -> None:
-        """Go on with these slots alone, in this order; none is restricted."""
-        assert not self.restricts_next
+        """Go on with these slots alone, in this order (ascending); none is restricted."""
         kept = torch.tensor(slots, device=self.one.device)
-        self.cache = self.cache.keep(kept, prefixes.rounded(self.longest + min(self.num_steps, self.max_new_tokens)))
-        for name in ("tokens", "begun", "made", "positions", "finished", "written", "temperatures", "restricted"):
+        self.cache = self.cache.keep(kept, self._seen())
+        for name in BY_ROW:
             setattr(self, name, getattr(self, name)[kept])
         self.forbidden = self.forbidden[: len(slots)]
 
+    def _seen(self) -> int:
+        """How many places of the cache the next step may look at."""
+        return prefixes.rounded(self.longest + min(self.num_steps, self.max_new_tokens))
+
 
 class Recorded(Steps):
-    """Steps of one shape, recorded as CUDA graphs once and replayed for every batch.
+    """Steps of one shape, recorded as CUDA graphs once and replayed for every batch; a second graph is of its first few slots.
 
-    A step that restricts is a second recording, so that one that does not never looks at what is forbidden.
+    The graphs read and write the tensors that they were recorded with, which are kept for as long.
     """
 
-    recorded = True
+    def __init__(self, one: Decoder, **settings: Any) -> None:
+        super().__init__(one, **settings)
+        self.tensors = {name: getattr(self, name) for name in (*BY_ROW, "forbidden")}
+        self.all, self.few = len(self.tokens), len(self.tokens) // FEW
+        self.caches = {rows: self.cache.part(0, rows, self.cache.room) for rows in (self.all, self.few)}
+        self._warm_up()
+        self.graphs: dict[int, Any] = {}
+        for rows in (self.all, self.few) if self.few else (self.all,):
+            self._take(rows)
+            self.graphs[rows] = self._recording()
 
-    def __init__(self, one: Decoder, *, late: bool = False, **settings: Any) -> None:
-        super().__init__(one, late=late, **settings)
-        kinds = (False, True) if late else (False,)
-        aside = torch.cuda.Stream(one.device)
-        aside.wait_stream(torch.cuda.current_stream(one.device))
-        with torch.cuda.stream(aside):  # what is made on first use must be made before the recording
-            for restricting in (False, *kinds):
+    def _warm_up(self) -> None:
+        """Steps before the recording: what is made on first use must be made by then."""
+        aside = torch.cuda.Stream(self.one.device)
+        aside.wait_stream(torch.cuda.current_stream(self.one.device))
+        with torch.cuda.stream(aside):
+            for _ in range(2):
                 self.begin([1], [0.0])
-                self.step(self.cache, restricting=restricting)
-        torch.cuda.current_stream(one.device).wait_stream(aside)
-        self.graphs: list[torch.cuda.CUDAGraph] = []
-        for restricting in kinds:
-            self._record(restricting)
+                self.step(self.cache)
+        torch.cuda.current_stream(self.one.device).wait_stream(aside)
 
-    def _record(self, restricting: bool) -> None:
+    def _recording(self) -> Any:
         graph = torch.cuda.CUDAGraph()
         if self.generator is not None:
             graph.register_generator_state(self.generator)
-        with torch.cuda.graph(graph, pool=self.graphs[0].pool() if self.graphs else None):
-            self.step(self.cache, restricting=restricting)
-        self.graphs.append(graph)
+        pool = self.graphs[self.all].pool() if self.graphs else None
+        with torch.cuda.graph(graph, pool=pool):
+            self.step(self.cache)
+        return graph
+
+    def _take(self, rows: int) -> None:
+        """Go on with the first `rows` slots, in the same memory."""
+        for name, tensor in self.tensors.items():
+            setattr(self, name, tensor[:rows])
+        self.cache = self.caches[rows]
+
+    @property
+    def is_narrow(self) -> bool:
+        return len(self.tokens) < self.all
 
     def begin(self, lengths: Sequence[int], temperatures: Sequence[float]) -> None:
+        self._take(self.all)
         super().begin(lengths, temperatures)
         self.cache.keys.zero_()
         self.cache.values.zero_()
@@ -243,6 +270,17 @@ class Recorded(Steps):
     def advance(self, steps: int, correct: Correction | None = None) -> None:
         assert correct is None, "a recorded step stops for nothing"
         for _ in range(steps):
-            self.graphs[self.restricts_next].replay()
+            self.graphs[len(self.tokens)].replay()
             self.num_steps += 1
-            self.restricts_next = False
+
+    def pays_to_drop(self, left: int) -> bool:
+        return not self.is_narrow and left <= self.few
+
+    def drop(self, slots: list[int]) -> None:
+        kept = torch.tensor(slots, device=self.one.device)
+        self.cache.keep(kept, self._seen())
+        for name in BY_ROW:
+            tensor = self.tensors[name]
+            tensor[: len(slots)] = tensor[kept]
+        self._take(self.few)
+        self.finished[len(slots) :] = True
