@@ -18,7 +18,8 @@ example     |                                                |                  
 sql         | example                                        | sqlglot                              | sqlparse
 constraint  | example                                        | numpy torch transformers             |
 credentials |                                                |                                      |
-runs        | credentials                                    |                                      |
+overriding  |                                                |                                      | yaml
+runs        | credentials overriding                         |                                      |
 uploads     | credentials                                    |                                      |
 tracking    | credentials uploads                            |                                      | wandb
 hub         | credentials                                    |                                      | huggingface_hub requests
@@ -33,7 +34,7 @@ ranks       |                                                |                  
 checkpoints |                                                |                                      |
 resuming    | checkpoints config runs                        |                                      |
 preemption  | ranks                                          |                                      |
-driver      | credentials runs                                |                                      | yaml
+driver      | credentials overriding runs                     |                                      | yaml
 commandline | credentials config ranks preemption driver     | hydra omegaconf                      |
 relevance   | example                                        |                                      |
 values      | cache example relevance sql                    |                                      |
@@ -46,7 +47,7 @@ scorer      | example sql                                    |                  
 evaluation  | example sql predictions scorer                 |                                      | tqdm
 report      | sql runs                                       |                                      | matplotlib
 comparison  | example runs                                   |                                      | numpy scipy omegaconf
-sweeps      | evaluation report                              |                                      | hydra matplotlib yaml
+sweeps      | overriding evaluation report                   |                                      | hydra matplotlib yaml
 multirun    |                                                | hydra                                | sweeps
 studies     | config driver multirun sweeps                        | hydra omegaconf                      | optuna numpy
 geometry    | tiny config                                    |                                      | transformers

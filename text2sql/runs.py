@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from text2sql import credentials
+from text2sql import credentials, overriding
 
 log = logging.getLogger(__name__)
 
@@ -196,8 +196,9 @@ def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
 def find_parent(folder: Path, fingerprint: Mapping[str, Any], phase: int, seed: int, root: Path) -> Path:
     """The adapter folder of the finished run of `phase` that this run continues.
 
-    The runs beside `folder` (same sweep) come first, there those of the same seed; then the newest under root/outputs and
-    root/multirun. ValueError, with each candidate and why it was passed over, when there is none.
+    The runs beside `folder` (same sweep) come first, of them those that were typed most like this one, then those of the
+    same seed; after them the newest under root/outputs and root/multirun. ValueError, with each candidate and why it was
+    passed over, when there is none.
     """
     in_sweep = (folder.parent / "multirun.yaml").exists()
     siblings = sorted(folder.parent.glob("*/run.json")) if in_sweep else []
@@ -206,6 +207,8 @@ def find_parent(folder: Path, fingerprint: Mapping[str, Any], phase: int, seed: 
     for group in (siblings, elsewhere):
         records = {path.parent: json.loads(path.read_text(encoding="utf-8")) for path in group if path.parent != folder}
         candidates = {path: record for path, record in records.items() if record.get("phase") == phase}
+        if group is siblings:
+            candidates = _typed_most_like(folder, candidates)
         unfit = {path: _unfit(record, fingerprint) for path, record in candidates.items()}
         matches = [
             (group is siblings and candidates[path].get("seed") == seed, candidates[path]["finished"], path)
@@ -222,6 +225,16 @@ def find_parent(folder: Path, fingerprint: Mapping[str, Any], phase: int, seed: 
         f"adapter=auto found no finished phase-{phase} run to continue in {root}/{{{','.join(RUN_ROOTS)}}}; train one with "
         f"`python train.py phase={phase}` or name one with adapter=FOLDER. Passed over:{listed}"
     )
+
+
+def _typed_most_like(folder: Path, candidates: Mapping[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
+    """The candidates that share most overrides with the job in `folder`.
+
+    In a sweep over phases and rates each phase 2 has a phase 1 of its own rate, and no other may take its place.
+    """
+    ours = set(overriding.saved(folder) or ())
+    shared = {path: len(ours.intersection(overriding.saved(path) or ())) for path in candidates}
+    return {path: record for path, record in candidates.items() if shared[path] == max(shared.values())}
 
 
 def _unfit(record: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from text2sql import overriding
 from text2sql.driver import lock
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def command(sweep: Path) -> tuple[str, Path, list[str]]:
     recorded = Path(str(runtime.get("cwd") or "."))
     is_here = recorded.is_dir() and sweep.resolve().is_relative_to(recorded)
     folder = recorded if is_here else Path.cwd()
-    typed = [one for one in _texts(overrides.get("task")) if not _is_resume(one)]
+    typed = [one for one in _texts(overrides.get("task")) if not overriding.is_resume(one)]
     settings = [
         one for one in _texts(overrides.get("hydra")) if not one.startswith(("hydra.sweep.dir=", "hydra.mode="))
     ]
@@ -92,7 +93,7 @@ def finished_value(folder: Path, needs: str | None = None) -> float | None:
 
 def check_same(folder: Path, overrides: Sequence[str]) -> None:
     """ValueError if the run in `folder` was started with other overrides than these."""
-    before = saved_overrides(folder)
+    before = overriding.saved(folder)
     if not (folder / "run.json").exists() or before is None:
         return  # nothing is lost by starting there
     if (was := _comparable(before)) != (would_be := _comparable(overrides)):
@@ -100,17 +101,6 @@ def check_same(folder: Path, overrides: Sequence[str]) -> None:
             f"{folder} was run with `{' '.join(was)}` and its number would now be `{' '.join(would_be)}`; type the sweep's "
             "own overrides, or start a new sweep without resume=true"
         )
-
-
-def saved_overrides(folder: Path) -> list[str] | None:
-    """The overrides that the run in `folder` was started with; None where it has saved none."""
-    import yaml
-
-    try:
-        found = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
-    return _texts(found) if isinstance(found, list) else None
 
 
 def make_room(folder: Path) -> None:
@@ -221,11 +211,9 @@ def _script(hydra: Mapping[str, Any]) -> str:
 
 
 def _comparable(overrides: Sequence[str]) -> list[str]:
-    return sorted(one for one in overrides if not _is_resume(one) and not one.startswith(("hydra.", "hydra/")))
-
-
-def _is_resume(override: str) -> bool:
-    return override.lstrip("+").startswith("resume=")
+    return sorted(
+        one for one in overrides if not overriding.is_resume(one) and not one.startswith(("hydra.", "hydra/"))
+    )
 
 
 def _value(arguments: Sequence[str], key: str) -> str | None:

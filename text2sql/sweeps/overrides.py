@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from text2sql.overriding import is_resume
+
 MAX_PLANNED = 10_000
 MAX_DIGITS = 10
 MAX_BYTES = 2_000_000
@@ -77,11 +79,7 @@ def typed(folder: Path) -> tuple[str, ...]:
     Without resume=true, which says how the job was started last and nothing about what it is.
     """
     found = read_yaml(folder / ".hydra" / "overrides.yaml")
-    return tuple(one for one in found if isinstance(one, str) and not _resumes(one)) if isinstance(found, list) else ()
-
-
-def _resumes(override: str) -> bool:
-    return override.lstrip("+").startswith("resume=")
+    return tuple(one for one in found if isinstance(one, str) and not is_resume(one)) if isinstance(found, list) else ()
 
 
 def script(folder: Path) -> str:
@@ -126,7 +124,7 @@ def planned(sweep: Path) -> list[tuple[str, ...]]:
         return []
     asked = [f"{key}={value}" for key, value in _mapping(sweeper.get("params")).items()]
     task = _mapping(hydra.get("overrides")).get("task")
-    asked += [one for one in task if isinstance(one, str) and not _resumes(one)] if isinstance(task, list) else []
+    asked += [one for one in task if isinstance(one, str) and not is_resume(one)] if isinstance(task, list) else []
     choices = []
     try:
         for override in OverridesParser.create().parse_overrides(asked):
