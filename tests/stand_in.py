@@ -38,6 +38,8 @@ def main(cfg):
         end = "well"
     if end == "raise":
         raise KeyError("boom")
+    if end == "long":
+        raise KeyError("long" * 50_000)
     if end == "exit":
         sys.exit(3)
     if end == "exit0":

@@ -70,6 +70,13 @@ def test_the_reason_is_in_the_run_folder_and_in_the_table(broken):
     assert (stamp(folder, 4)["exit_code"], stamp(folder, 4)["last_lines"]) == (-signal.SIGKILL, ["said by kill"])
 
 
+def test_an_error_of_any_length_ends_its_job_and_is_cut_for_the_driver_alone(folder):
+    ended = stand_in.type_in(folder, "train.py end=long,well hydra.sweep.dir=multirun/s hydra.launcher.processes=2")
+    assert "jobs: 1 finished, 1 failed\n" in ended.stderr
+    assert 1_000 < len(ended.stderr) < 10_000
+    assert "long" * 50_000 in (folder / "multirun/s/0/output.log").read_text()
+
+
 def test_a_job_that_dies_takes_what_it_has_started_with_it(folder):
     ended = stand_in.type_in(folder, "train.py end=child hydra.sweep.dir=multirun/s")
     assert "jobs: 0 finished, 1 failed" in ended.stderr
