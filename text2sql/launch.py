@@ -40,12 +40,13 @@ def run(config: Config, folder: str) -> float:
     if config.eval.after_phase == config.phase.number and ranks.is_main() and not _pruned(run):
         from text2sql import scoring
 
-        if config.resume == "true" and (evaluated := runs.read(run / "evaluation")) is not None:
-            if evaluated.get("status") == "finished":
-                return loss
-            shutil.rmtree(run / "evaluation")
-        scoring.score(replace(config, adapter=str(run / "adapter"), merge_adapter=None), str(run / "evaluation"))
-        parts = [json.loads((part / "metrics.json").read_text()) for part in (run, run / "evaluation")]
+        evaluation = run / "evaluation"
+        evaluated = runs.read(evaluation) if config.resume == "true" else None
+        if evaluated is None or evaluated.get("status") != "finished":
+            if evaluated is not None:
+                shutil.rmtree(evaluation)
+            scoring.score(replace(config, adapter=str(run / "adapter"), merge_adapter=None), str(evaluation))
+        parts = [json.loads((part / "metrics.json").read_text()) for part in (run, evaluation)]
         runs.write_json(run / "metrics.json", parts[0] | parts[1])
     return loss
 
