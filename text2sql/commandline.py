@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import os
 import re
@@ -80,10 +79,7 @@ def readable_errors() -> Iterator[None]:
 
 def _refuse_tokens() -> None:
     """End with exit code 2 before anything is written, if the command or the saved config that it names holds a token."""
-    named = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    named.add_argument("--config-dir", "-cd")
-    named.add_argument("--config-name", "-cn")
-    known, _ = named.parse_known_args(sys.argv[1:])
+    known, _ = resume.options(sys.argv[1:])
     saved = Path(known.config_dir or CONF) / f"{(known.config_name or 'train').removesuffix('.yaml')}.yaml"
     try:
         credentials.refuse(sys.argv[1:])

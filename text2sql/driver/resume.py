@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,10 +40,20 @@ def prepare(arguments: Sequence[str], script: str) -> list[str]:
                 "choose another folder with hydra.sweep.dir=DIR"
             )
         return asked
-    typed = [one for one in asked if not one.startswith("-") and not one.startswith(("hydra.", "hydra/"))]
+    named_config, others = options(asked)
+    flags = _flags(named_config.config_dir, named_config.config_name or script, script)
+    typed = [*flags, *(one for one in others if not one.startswith(("-", "hydra.", "hydra/")))]
     sweep = _check(Path(named), typed, script) if named else _find(typed, script)
     lock.hold(sweep)
     return asked if named else [*asked, f"hydra.sweep.dir={literal(str(sweep))}"]
+
+
+def options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Which config a command line names (config_dir, config_name, config_path), and its other arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option, short in (("--config-dir", "-cd"), ("--config-name", "-cn"), ("--config-path", "-cp")):
+        parser.add_argument(option, short)
+    return parser.parse_known_args(arguments)
 
 
 def command(sweep: Path) -> tuple[str, Path, list[str]]:
@@ -53,18 +65,16 @@ def command(sweep: Path) -> tuple[str, Path, list[str]]:
     name = _script(hydra)
     if name not in SCRIPTS:
         raise ValueError(f"{sweep} is a sweep of {name or 'an unknown script'}.py, not of train.py or evaluate.py")
-    overrides = _mapping(hydra.get("overrides"))
     runtime = _mapping(hydra.get("runtime"))
     recorded = Path(str(runtime.get("cwd") or "."))
     is_here = recorded.is_dir() and sweep.resolve().is_relative_to(recorded)
     folder = recorded if is_here else Path.cwd()
-    typed = [one for one in _texts(overrides.get("task")) if not overriding.is_resume(one)]
-    settings = [
-        one for one in _texts(overrides.get("hydra")) if not one.startswith(("hydra.sweep.dir=", "hydra.mode="))
-    ]
+    typed = [one for one in _typed(hydra) if not overriding.is_resume(one)]
+    hydras_own = _texts(_mapping(hydra.get("overrides")).get("hydra"))
+    settings = [one for one in hydras_own if not one.startswith(("hydra.sweep.dir=", "hydra.mode="))]
     resolved = sweep.resolve()
     place = resolved.relative_to(recorded) if is_here else resolved
-    arguments = [*_config(hydra, name), *typed, *settings, "resume=true", f"hydra.sweep.dir={literal(str(place))}"]
+    arguments = [*typed, *settings, "resume=true", f"hydra.sweep.dir={literal(str(place))}"]
     return name, folder, ["-m", *arguments]
 
 
@@ -135,10 +145,10 @@ def _find(typed: Sequence[str], script: str) -> Path:
         except ValueError as error:
             listed.append(str(error))
             continue
-        task = _texts(_mapping(hydra.get("overrides")).get("task"))
-        if _script(hydra) == script and _comparable(task) == _comparable(typed):
+        was = _typed(hydra)
+        if _script(hydra) == script and _comparable(was) == _comparable(typed):
             return path.parent
-        listed.append(f"{path.parent}: python {_script(hydra)}.py -m {' '.join(_comparable(task))}")
+        listed.append(f"{path.parent}: python {_script(hydra)}.py -m {' '.join(_comparable(was))}")
     more = [f"... and {len(listed) - MAX_LISTED} older ones"] if len(listed) > MAX_LISTED else []
     there = "".join(f"\n  {line}" for line in [*listed[:MAX_LISTED], *more]) or " none"
     raise ValueError(
@@ -164,7 +174,7 @@ def _check(sweep: Path, typed: Sequence[str], script: str) -> Path:
         raise ValueError(
             f"hydra.sweep.dir={sweep} is a sweep of {_script(hydra) or 'an unknown script'}.py, not {script}.py"
         )
-    was, would_be = _comparable(_texts(_mapping(hydra.get("overrides")).get("task"))), _comparable(typed)
+    was, would_be = _comparable(_typed(hydra)), _comparable(typed)
     if was != would_be:
         raise ValueError(
             f"hydra.sweep.dir={sweep} was typed with `{' '.join(was)}` and not with `{' '.join(would_be)}`; "
@@ -197,13 +207,19 @@ def _cure(sweep: Path) -> str:
     )
 
 
-def _config(hydra: Mapping[str, Any], script: str) -> list[str]:
-    """The flags of a sweep over a saved config (--config-dir, --config-name); none for our own."""
-    name = str(_mapping(hydra.get("job")).get("config_name") or script)
+def _typed(hydra: Mapping[str, Any]) -> list[str]:
+    """What the sweep was typed with: its config, if that was a saved one, and the jobs' overrides."""
+    name = str(_mapping(hydra.get("job")).get("config_name") or _script(hydra))
     sources = _mapping(hydra.get("runtime")).get("config_sources") or []
     folders = [one["path"] for one in sources if isinstance(one, dict) and one.get("provider") == "command-line"]
-    flags = ["--config-dir", str(folders[0])] if folders else []
-    return flags + (["--config-name", name] if name != script else [])
+    task = _texts(_mapping(hydra.get("overrides")).get("task"))
+    return [*_flags(next(iter(folders), None), name, _script(hydra)), *task]
+
+
+def _flags(folder: str | None, name: str, script: str) -> list[str]:
+    """The flags that name a saved config; none for our own."""
+    named = [f"--config-name={name}"] if name != script else []
+    return [f"--config-dir={os.path.abspath(folder)}", *named] if folder else named
 
 
 def _script(hydra: Mapping[str, Any]) -> str:
