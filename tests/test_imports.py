@@ -18,7 +18,7 @@ example     |                                                |                  
 sql         | example                                        | sqlglot                              | sqlparse
 constraint  | example                                        | numpy torch transformers             |
 credentials |                                                |                                      |
-overriding  |                                                |                                      | yaml
+overriding  |                                                |                                      | hydra yaml
 runs        | credentials overriding                         |                                      |
 uploads     | credentials                                    |                                      |
 tracking    | credentials uploads                            |                                      | wandb

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+PLAIN = re.compile(r"[A-Za-z0-9_./:@+-]+")
+
+
+def literal(text: str) -> str:
+    """The text as a value on Hydra's command line, in quotes only where its grammar would read more into it or nothing."""
+    return text if PLAIN.fullmatch(text) else quoted(text)
+
+
+def quoted(text: str) -> str:
+    """The text in quotes for Hydra's command line, where a backslash counts only before a quote."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return QuotedString(text, Quote.single).with_quotes()
 
 
 def saved(folder: Path) -> list[str] | None:

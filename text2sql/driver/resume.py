@@ -45,7 +45,7 @@ def prepare(arguments: Sequence[str], script: str) -> list[str]:
     typed = [*flags, *(one for one in others if not one.startswith(("-", "hydra.", "hydra/")))]
     sweep = _check(Path(named), typed, script) if named else _find(typed, script)
     lock.hold(sweep)
-    return asked if named else [*asked, f"hydra.sweep.dir={literal(str(sweep))}"]
+    return asked if named else [*asked, f"hydra.sweep.dir={overriding.literal(str(sweep))}"]
 
 
 def options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -74,15 +74,8 @@ def command(sweep: Path) -> tuple[str, Path, list[str]]:
     settings = [one for one in hydras_own if not one.startswith(("hydra.sweep.dir=", "hydra.mode="))]
     resolved = sweep.resolve()
     place = resolved.relative_to(recorded) if is_here else resolved
-    arguments = [*typed, *settings, "resume=true", f"hydra.sweep.dir={literal(str(place))}"]
+    arguments = [*typed, *settings, "resume=true", f"hydra.sweep.dir={overriding.literal(str(place))}"]
     return name, folder, ["-m", *arguments]
-
-
-def literal(text: str) -> str:
-    """The text as a value for Hydra, quoted where its grammar would read more into it."""
-    if all(character.isalnum() or character in "/._:@+-" for character in text):
-        return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def finished_value(folder: Path, needs: str | None = None) -> float | None:

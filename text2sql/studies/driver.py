@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from text2sql import config as configuration
-from text2sql import multirun
+from text2sql import multirun, overriding
 from text2sql.driver import lock
 from text2sql.driver.summary import SUMMARY
 from text2sql.studies import pruning
@@ -99,12 +99,11 @@ def _launch(jobs: list[Job], trials: Trials, settings: Settings, hydra: Hydra) -
 
 
 def _overrides(job: Job, launched_as: int, trials: Trials, settings: Settings) -> list[str]:
-    said = pruning.variable(trials.where, settings.study_name, job.trial)
-    quoted = "'" + said.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    said = overriding.quoted(pruning.variable(trials.where, settings.study_name, job.trial))
     overrides = [one for one in trials.space.overrides(job.params) if not (job.again and one.startswith("resume="))]
     overrides += ["resume=true"] if job.again else []
     overrides += [f"hydra.sweep.subdir='{job.number}'"] if job.number != launched_as else []
-    overrides += [f"++hydra.job.env_set.{pruning.VARIABLE}={quoted}"] if settings.pruner is not Pruner.none else []
+    overrides += [f"++hydra.job.env_set.{pruning.VARIABLE}={said}"] if settings.pruner is not Pruner.none else []
     return overrides
 
 
