@@ -93,7 +93,7 @@ voting      | example scorer                                 |                  
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts merging model fast_path checking generation vllm_engine voting repair | tqdm | constraint
 export      | answering checkpoints config data example generation merging model prompts publish runs scorer sql | torch tqdm |
-scoring     | credentials example sql runs driver hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
+scoring     | credentials example sql runs resuming driver hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
 confidence  | attention fast_path passes                     | torch                                |
 abstention  | confidence example sql                         |                                      |
 asking      | cache config commandline data example sql prompts serialise scorer generation answering scoring confidence abstention | hydra | torch
