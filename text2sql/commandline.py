@@ -62,12 +62,12 @@ def readable_errors() -> Iterator[None]:
     if ranks.is_main() and not prints_and_ends:
         print(f"{Path(sys.argv[0]).name}: composing the config", file=sys.stderr, flush=True)
     if os.environ.get("HYDRA_FULL_ERROR"):
-        with _one_rank_writes(), _interrupted(), _sweep():
+        with _one_rank_writes(), _interrupted(), _sweep(), _untouched_run():
             yield
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands errors on instead of printing its own version
     try:
-        with _one_rank_writes(), _interrupted(), _sweep():
+        with _one_rank_writes(), _interrupted(), _sweep(), _untouched_run():
             yield
     except (HydraException, OmegaConfBaseException, ValueError, RuntimeError, OSError) as error:
         if not is_users_mistake(error):
@@ -138,6 +138,25 @@ def _sweep() -> Iterator[None]:
             print(text, file=sys.stderr, flush=True)
     if not SUMMARY.all_finished:
         sys.exit(1)
+
+
+@contextmanager
+def _untouched_run() -> Iterator[None]:
+    """Give the run in hydra.run.dir its .hydra back if it was refused or left alone: Hydra writes there before anybody asks."""
+    named = resume.value(sys.argv[1:], "hydra.run.dir")
+    stamp, saved = Path(named or "") / "run.json", Path(named or "") / ".hydra"
+    if named is None or not ranks.is_main() or not stamp.is_file():
+        yield
+        return
+    before, files = stamp.read_bytes(), {path: path.read_bytes() for path in saved.glob("*.yaml")}
+    try:
+        yield
+    finally:
+        if stamp.read_bytes() == before:
+            for path in set(saved.glob("*.yaml")) - set(files):
+                path.unlink()
+            for path, content in files.items():
+                path.write_bytes(content)
 
 
 @contextmanager

@@ -32,8 +32,8 @@ def prepare(arguments: Sequence[str], script: str) -> list[str]:
     asked = list(arguments)
     if not {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(asked) or set(ENDS_AT_ONCE) & set(asked):
         return asked
-    named = _value(asked, "hydra.sweep.dir")
-    if (_value(asked, "resume") or "").lower() not in ("true", "auto"):
+    named = value(asked, "hydra.sweep.dir")
+    if (value(asked, "resume") or "").lower() not in ("true", "auto"):
         if named and "${" not in named and (Path(named) / "multirun.yaml").exists():
             raise ValueError(
                 f"{named} holds a sweep already; go on with it by adding resume=true (or `text2sql resume {named}`), or "
@@ -225,7 +225,7 @@ def _comparable(overrides: Sequence[str]) -> list[str]:
     )
 
 
-def _value(arguments: Sequence[str], key: str) -> str | None:
+def value(arguments: Sequence[str], key: str) -> str | None:
     """The last value typed for `key`, without the quotes around it."""
     values = [one.partition("=")[2] for one in arguments if one.partition("=")[0].lstrip("+") == key]
     return values[-1].strip("'\"") if values else None
