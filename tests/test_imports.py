@@ -47,7 +47,7 @@ scorer      | example sql                                    |                  
 evaluation  | example sql predictions scorer                 |                                      | tqdm
 report      | sql runs                                       |                                      | matplotlib
 comparison  | example runs                                   |                                      | numpy scipy omegaconf
-sweeps      | overriding evaluation report                   |                                      | hydra matplotlib yaml
+sweeps      | overriding runs evaluation report              |                                      | hydra matplotlib yaml
 multirun    |                                                | hydra                                | sweeps
 studies     | config driver multirun sweeps                        | hydra omegaconf                      | optuna numpy
 geometry    | tiny config                                    |                                      | transformers

@@ -316,6 +316,22 @@ def test_a_sweep_without_the_phase_before_continues_the_newest_run_elsewhere(fol
     assert folders.parent_of("multirun/m/1") == "outputs/good/adapter"
 
 
+@pytest.mark.parametrize("name", ["outputs/cut", "multirun/m/0"])
+@pytest.mark.parametrize("text", ["", '{"status": "fini', "[]"])
+def test_a_stamp_that_was_cut_off_is_passed_over(folders, name, text):
+    folders.add("outputs/good")
+    folders.sweep("multirun/m")
+    (folders.root / name).mkdir(parents=True)
+    (folders.root / name / "run.json").write_text(text)
+    assert folders.parent_of("multirun/m/1") == "outputs/good/adapter"
+
+
+def test_what_a_sweep_has_set_aside_is_not_continued(folders):
+    folders.add("multirun/m/0")
+    folders.add("multirun/m/.before/0.1")
+    assert folders.parent_of("outputs/new") == "multirun/m/0/adapter"
+
+
 def test_runs_that_merely_stand_beside_it_are_no_sweep(folders):
     folders.add("outputs/old", seed=42)
     folders.add("multirun/m/0", seed=42)

@@ -24,14 +24,19 @@ PACKAGES = (
     "torch transformers peft trl bitsandbytes accelerate datasets huggingface-hub hydra-core omegaconf wandb sqlglot"
 ).split()
 RUN_ROOTS = ("outputs", "multirun")
+ASIDE = ".before"
+"""The folder in a sweep's with what its jobs had left before they began anew: no runs to look for."""
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value`, without tokens, beside `path` and rename it into place, so a reader never sees half of it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    text = credentials.redact(json.dumps(value, indent=2, sort_keys=True, default=str))
-    aside.write_text(text + "\n", encoding="utf-8")
+    aside.write_text(_as_text(value), encoding="utf-8")
     aside.replace(path)
+
+
+def _as_text(value: Any) -> str:
+    return credentials.redact(json.dumps(value, indent=2, sort_keys=True, default=str)) + "\n"
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -52,11 +57,12 @@ def start(folder: Path, **stamp: Any) -> dict[str, Any]:
     ValueError if another run has claimed it or if it cannot be written.
     """
     record = _stamp(stamp)
+    text = _as_text(record)  # before the file is there: others may read it at any moment
     cure = "choose another with hydra.run.dir=DIR (hydra.sweep.dir=DIR in a multirun)"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "run.json").open("x", encoding="utf-8") as file:
-            file.write(credentials.redact(json.dumps(record, indent=2, sort_keys=True, default=str)))
+            file.write(text)
     except FileExistsError:
         raise ValueError(f"{folder} already holds a run; {cure}, or go on with a training by resume=true") from None
     except OSError as error:
@@ -87,6 +93,11 @@ def _stamp(more: Mapping[str, Any]) -> dict[str, Any]:
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def below(folder: Path) -> list[Path]:
+    """The folders in and below `folder` that hold a run, by name."""
+    return sorted(path.parent for path in folder.rglob("run.json") if ASIDE not in path.parts)
 
 
 def read(folder: Path) -> dict[str, Any] | None:
@@ -201,11 +212,11 @@ def find_parent(folder: Path, fingerprint: Mapping[str, Any], phase: int, seed: 
     passed over, when there is none.
     """
     in_sweep = (folder.parent / "multirun.yaml").exists()
-    siblings = sorted(folder.parent.glob("*/run.json")) if in_sweep else []
-    elsewhere = sorted(path for name in RUN_ROOTS for path in (root / name).rglob("run.json"))
+    siblings = sorted(path.parent for path in folder.parent.glob("*/run.json")) if in_sweep else []
+    elsewhere = [run for name in RUN_ROOTS for run in below(root / name)]
     passed: list[str] = []
     for group in (siblings, elsewhere):
-        records = {path.parent: json.loads(path.read_text(encoding="utf-8")) for path in group if path.parent != folder}
+        records = {run: read(run) or {} for run in group if run != folder}
         candidates = {path: record for path, record in records.items() if record.get("phase") == phase}
         if group is siblings:
             candidates = _typed_most_like(folder, candidates)

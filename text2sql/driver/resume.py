@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from text2sql import overriding
+from text2sql import overriding, runs
 from text2sql.driver import lock
 
 log = logging.getLogger(__name__)
 
 SWEEPS = Path("multirun")
 SCRIPTS = ("train", "evaluate")
-ASIDE = ".before"
 ENDS_AT_ONCE = ("-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion", "--version")
 MAX_LISTED = 10
 
@@ -118,7 +117,7 @@ def make_room(folder: Path) -> None:
     target = next(
         path
         for number in itertools.count(1)
-        if not (path := folder.parent / ASIDE / f"{folder.name}.{number}").exists()
+        if not (path := folder.parent / runs.ASIDE / f"{folder.name}.{number}").exists()
     )
     target.parent.mkdir(exist_ok=True)
     folder.rename(target)

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from text2sql import evaluation
+from text2sql import evaluation, runs
 from text2sql.sweeps import overrides
 
 FINISHED, RUNNING, UNREADABLE, NOT_STARTED = "finished", "running", "unreadable", "not started"
-NO_JOBS_INSIDE = {".hydra", ".before", ".git", "adapter", "checkpoints", "plots", "wandb"}
+NO_JOBS_INSIDE = {".hydra", runs.ASIDE, ".git", "adapter", "checkpoints", "plots", "wandb"}
 NO_STAMP = "no run.json: it has only just begun, or ended before it could write one, as when a setting is refused"
 MAX_REASON = 300
 """Characters of a reason; an error may be pages long."""
