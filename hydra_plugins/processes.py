@@ -9,7 +9,7 @@ new interpreter, which loads the script again. The work itself is done in text2s
 # No `from __future__ import annotations`: Hydra loads this file before it is in sys.modules, where dataclasses would look.
 import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -97,7 +97,7 @@ class ProcessesLauncher(Launcher):
         configs = {
             initial_job_idx + at: self._compose(initial_job_idx + at, one) for at, one in enumerate(job_overrides)
         }
-        jobs = [self._job(number, config, configs) for number, config in configs.items()]
+        jobs = self._jobs(configs)
         kept, missing = _kept(jobs, configs)
         environments = gpus.environments(self.processes, self._gpus_per_job(configs), gpus.visible())
         ended, caught = processes.run(missing, sweep, environments, explain=_explain, kept=kept)
@@ -114,20 +114,26 @@ class ProcessesLauncher(Launcher):
             config.hydra.job.num = number
         return config
 
-    def _job(self, number: int, config: DictConfig, configs: dict[int, DictConfig]) -> Job:
-        alike = set.intersection(*(set(_overrides(one)) for one in configs.values())) if len(configs) > 1 else set()
-        label = " ".join(one for one in filter_overrides(_overrides(config)) if one not in alike)
-        phase = _phase(config)
-        parents = [
-            other
-            for other, earlier in configs.items()
-            if _phase(earlier) < phase and _but_phase(earlier) == _but_phase(config)
-        ]
-        continues = "auto" in (OmegaConf.select(config, "adapter"), OmegaConf.select(config, "merge_adapter"))
-        call = partial(_run, config, self.task_function.__name__)
+    def _jobs(self, configs: dict[int, DictConfig]) -> list[Job]:
+        """Each labelled by what not all have in common; a phase needs the last job of an earlier one that is typed alike."""
+        typed = {number: _overrides(config) for number, config in configs.items()}
+        phases = {number: _phase(config) for number, config in configs.items()}
+        in_common = set.intersection(*map(set, typed.values())) if len(typed) > 1 else set()
+        alike: dict[tuple[str, ...], list[int]] = {}
+        for number, overrides in typed.items():
+            alike.setdefault(_but_phase(overrides), []).append(number)
+        jobs = []
+        for number, config in configs.items():
+            label = " ".join(one for one in filter_overrides(typed[number]) if one not in in_common)
+            parents = [other for other in alike[_but_phase(typed[number])] if phases[other] < phases[number]]
+            needs = max(parents, default=None) if _continues(config) else None
+            jobs.append(Job(number, label, _folder(config), self._call(config), phases[number], needs))
+        return jobs
+
+    def _call(self, config: DictConfig) -> Callable[[], Any]:
         if processes.START_METHOD == "fork":
-            call = partial(_run_here, self.hydra_context, self.task_function, config)
-        return Job(number, label, _folder(config), call, phase, max(parents, default=None) if continues else None)
+            return partial(_run_here, self.hydra_context, self.task_function, config)
+        return partial(_run, config, self.task_function.__name__)
 
     def _gpus_per_job(self, configs: dict[int, DictConfig]) -> int:
         if self.gpus_per_job is not None:
@@ -185,8 +191,12 @@ def _overrides(config: DictConfig) -> list[str]:
     return [str(one) for one in config.hydra.overrides.task]
 
 
-def _but_phase(config: DictConfig) -> list[str]:
-    return sorted(one for one in _overrides(config) if not one.startswith("phase="))
+def _but_phase(overrides: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(one for one in overrides if not one.startswith("phase=")))
+
+
+def _continues(config: DictConfig) -> bool:
+    return "auto" in (OmegaConf.select(config, "adapter"), OmegaConf.select(config, "merge_adapter"))
 
 
 def _phase(config: DictConfig) -> int:
