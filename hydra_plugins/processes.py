@@ -99,7 +99,7 @@ class ProcessesLauncher(Launcher):
         }
         jobs = self._jobs(configs)
         kept, missing = _kept(jobs, configs)
-        environments = gpus.environments(self.processes, self._gpus_per_job(configs), gpus.visible())
+        environments = gpus.environments(self.processes, self._gpus_per_job(configs))
         ended, caught = processes.run(missing, sweep, environments, explain=_explain, kept=kept)
         SUMMARY.add(sweep, ended, len(jobs))
         if caught is not None:

@@ -155,19 +155,24 @@ def test_jobs_end_when_their_driver_is_killed(folder):
 
 def test_jobs_side_by_side_have_gpus_and_cores_of_their_own(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert gpus.environments(2, 2, ["0", "1", "2", "3"]) == [
-        {"CUDA_VISIBLE_DEVICES": "0,1"},
-        {"CUDA_VISIBLE_DEVICES": "2,3"},
-    ]
-    assert gpus.environments(1, 1, ["0", "1"]) == [{}]
-    assert gpus.environments(2, 0, ["0"]) == gpus.environments(2, 1, []) == [{}, {}]
+    monkeypatch.setattr(gpus, "visible", lambda: ["0", "1", "2", "3"])
+    assert gpus.environments(2, 2) == [{"CUDA_VISIBLE_DEVICES": "0,1"}, {"CUDA_VISIBLE_DEVICES": "2,3"}]
+    monkeypatch.setattr(gpus, "visible", list)
+    assert gpus.environments(2, 1) == [{}, {}]
+
+
+def test_nobody_is_asked_for_gpus_that_are_not_shared_out(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(gpus, "visible", None)
+    assert (gpus.environments(1, 1), gpus.environments(2, 0)) == ([{}], [{}, {}])
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert all(int(one["OMP_NUM_THREADS"]) >= 1 for one in gpus.environments(2, 0, []))
+    assert all(int(one["OMP_NUM_THREADS"]) >= 1 for one in gpus.environments(2, 0))
 
 
-def test_too_few_gpus_are_said_with_the_cure():
+def test_too_few_gpus_are_said_with_the_cure(monkeypatch):
+    monkeypatch.setattr(gpus, "visible", lambda: ["0", "1", "2", "3"])
     with pytest.raises(ValueError, match=r"need 6 and there are 4; lower hydra.launcher.processes to 2"):
-        gpus.environments(3, 2, ["0", "1", "2", "3"])
+        gpus.environments(3, 2)
 
 
 def test_the_gpus_are_those_that_the_driver_may_use(folder):
