@@ -94,18 +94,18 @@ class ProcessesLauncher(Launcher):
         sweep = Path(str(self.config.hydra.sweep.dir))
         lock.hold(sweep)
         journal.end_leftovers(sweep)
-        configs = {
-            initial_job_idx + at: self._compose(initial_job_idx + at, one) for at, one in enumerate(job_overrides)
-        }
-        jobs = self._jobs(configs)
+        composed = [self._compose(initial_job_idx + at, one) for at, one in enumerate(job_overrides)]
+        folders = [_folder(config) for config in composed]
+        configs = dict(zip(_numbers(folders, initial_job_idx), composed))
+        jobs = self._jobs(configs, folders)
         kept, missing = _kept(jobs, configs)
         environments = gpus.environments(self.processes, self._gpus_per_job(configs))
         ended, caught = processes.run(missing, sweep, environments, explain=_explain, kept=kept)
         SUMMARY.add(sweep, ended, len(jobs))
         if caught is not None:
             raise KeyboardInterrupt if caught.name == "SIGINT" else SystemExit(128 + caught)
-        in_order = sorted(ended, key=lambda one: one.number)
-        return [self._returned(one, configs[one.number]) for one in in_order]
+        by_number = {one.number: one for one in ended}
+        return [self._returned(by_number[number], config) for number, config in configs.items()]
 
     def _compose(self, number: int, overrides: Sequence[str]) -> DictConfig:
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
@@ -114,7 +114,7 @@ class ProcessesLauncher(Launcher):
             config.hydra.job.num = number
         return config
 
-    def _jobs(self, configs: dict[int, DictConfig]) -> list[Job]:
+    def _jobs(self, configs: dict[int, DictConfig], folders: Sequence[Path]) -> list[Job]:
         """Each labelled by what not all have in common; a phase needs the last job of an earlier one that is typed alike."""
         typed = {number: _overrides(config) for number, config in configs.items()}
         phases = {number: _phase(config) for number, config in configs.items()}
@@ -123,11 +123,11 @@ class ProcessesLauncher(Launcher):
         for number, overrides in typed.items():
             alike.setdefault(_but_phase(overrides), []).append(number)
         jobs = []
-        for number, config in configs.items():
+        for (number, config), folder in zip(configs.items(), folders):
             label = " ".join(one for one in filter_overrides(typed[number]) if one not in in_common)
             parents = [other for other in alike[_but_phase(typed[number])] if phases[other] < phases[number]]
             needs = max(parents, default=None) if _continues(config) else None
-            jobs.append(Job(number, label, _folder(config), self._call(config), phases[number], needs))
+            jobs.append(Job(number, label, folder, self._call(config), phases[number], needs))
         return jobs
 
     def _call(self, config: DictConfig) -> Callable[[], Any]:
@@ -213,6 +213,14 @@ def _folder(config: DictConfig) -> Path:
         return Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
     finally:
         HydraConfig.instance().cfg = before
+
+
+def _numbers(folders: Sequence[Path], first: int) -> list[int]:
+    """The jobs' numbers: those of their folders, for a study starts jobs again in theirs; else counted from `first`."""
+    names = [folder.name for folder in folders]
+    if len(set(names)) == len(names) and all(name.isdecimal() for name in names):
+        return [int(name) for name in names]
+    return list(range(first, first + len(names)))
 
 
 def _explain(error: BaseException) -> str | None:

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from text2sql import credentials, ranks
 from text2sql.config import Config
 from text2sql.driver import resume
-from text2sql.driver.summary import SUMMARY
+from text2sql.driver.summary import SUMMARY, JobsFailed
 from text2sql.preemption import Interrupted
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -50,8 +50,8 @@ def quote_phase(arguments: list[str]) -> list[str]:
 def readable_errors() -> Iterator[None]:
     """Prepare sys.argv for Hydra, and end on a user's mistake with one message and exit code 2.
 
-    Says at once that it has begun, for composing takes Hydra half a second. Everything else (our own bugs, a full disk,
-    a lost GPU) keeps its traceback. HYDRA_FULL_ERROR=1 keeps all of them.
+    Jobs of a sweep that failed are exit code 1. Says at once that it has begun, for composing takes Hydra half a second.
+    Everything else (our own bugs, a full disk, a lost GPU) keeps its traceback. HYDRA_FULL_ERROR=1 keeps all of them.
     """
     sys.excepthook = credentials.redact_traceback
     sys.argv[1:] = quote_phase(sys.argv[1:])
@@ -74,7 +74,7 @@ def readable_errors() -> Iterator[None]:
             raise
         said = credentials.redact(explain(error))
         print(f"{'' if ranks.is_main() else f'[rank {ranks.rank()}] '}error: {said}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, JobsFailed) else 2)
 
 
 def _refuse_tokens() -> None:

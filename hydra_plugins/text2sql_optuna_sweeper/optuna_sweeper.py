@@ -37,7 +37,7 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         """Launch jobs until the study in the sweep's folder has n_trials of them.
 
-        ValueError for what is wrong with the settings, before any job; HydraException if some jobs failed, after all.
+        ValueError for what is wrong with the settings, before any job; JobsFailed if some jobs failed, after all.
         """
         from text2sql.studies import driver
 
