@@ -22,7 +22,7 @@ sys.path.insert(0, {root!r})
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from text2sql import commandline, runs
-
+{first}
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg):
@@ -73,8 +73,9 @@ CONF = {
 }
 
 
-def write(folder):
-    (folder / "train.py").write_text(SOURCE.format(root=str(ROOT)))
+def write(folder, first=""):
+    """Write it into `folder`; `first` is code that it begins with, once it can import text2sql."""
+    (folder / "train.py").write_text(SOURCE.format(root=str(ROOT), first=first))
     for name, text in CONF.items():
         (folder / "conf" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "conf" / name).write_text(text)

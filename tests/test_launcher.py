@@ -77,6 +77,17 @@ def test_an_error_of_any_length_ends_its_job_and_is_cut_for_the_driver_alone(fol
     assert "long" * 50_000 in (folder / "multirun/s/0/output.log").read_text()
 
 
+def test_where_no_fork_is_safe_a_job_is_a_new_interpreter(tmp_path):
+    """As on macOS."""
+    stand_in.write(tmp_path, "from text2sql.driver import processes; processes.START_METHOD = 'spawn'")
+    typed = "train.py end=well,raise,kill hydra.sweep.dir=multirun/s hydra.launcher.processes=3"
+    ended = stand_in.type_in(tmp_path, typed)
+    assert "jobs: 1 finished, 2 failed\n" in ended.stderr
+    assert [stamp(tmp_path, job)["status"] for job in range(3)] == ["finished", "failed", "failed"]
+    assert "boom" in ended.stderr and "SIGKILL" in ended.stderr
+    assert "resume: false" in (tmp_path / "multirun/s/0/.hydra/config.yaml").read_text()
+
+
 def test_a_job_that_dies_takes_what_it_has_started_with_it(folder):
     ended = stand_in.type_in(folder, "train.py end=child hydra.sweep.dir=multirun/s")
     assert "jobs: 0 finished, 1 failed" in ended.stderr
