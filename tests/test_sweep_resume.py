@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -179,6 +180,21 @@ def test_a_sweep_over_a_saved_config_is_resumed_and_is_no_sweep_over_our_own(fol
 def test_a_folder_is_resumed_where_it_was_typed(half_done):
     name, where, arguments = resume.command(half_done / "multirun/s")
     assert (name, where, arguments[-1]) == ("train", half_done, "hydra.sweep.dir=multirun/s")
+
+
+def test_a_sweep_elsewhere_is_resumed_where_it_was_typed_too(half_done, tmp_path):
+    shutil.copytree(half_done / "multirun/s", tmp_path / "s")
+    name, where, arguments = resume.command(tmp_path / "s")
+    assert (name, where, arguments[-1]) == ("train", half_done, f"hydra.sweep.dir={tmp_path}/s")
+
+
+def test_where_that_folder_is_gone_a_sweep_is_resumed_here(folder, tmp_path, monkeypatch):
+    multirun = folder / "multirun/s/multirun.yaml"
+    text = multirun.read_text()
+    multirun.write_text(re.sub("cwd: .*", "cwd: /nonexistent", text))
+    monkeypatch.chdir(tmp_path)
+    _, where, arguments = resume.command(folder / "multirun/s")
+    assert (where, arguments[-1]) == (tmp_path, "hydra.sweep.dir=copy/multirun/s")
 
 
 @pytest.mark.parametrize(

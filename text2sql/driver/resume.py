@@ -58,21 +58,20 @@ def options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def command(sweep: Path) -> tuple[str, Path, list[str]]:
     """What `python train.py ...` continues the sweep: the script's name, the folder to type it in, the arguments.
 
+    That folder is the one it was typed in, wherever the sweep's is, for data.path and others may be relative to it.
     ValueError for what is no sweep of train.py or evaluate.py, or cannot be read.
     """
     hydra = _read(sweep)
     name = _script(hydra)
     if name not in SCRIPTS:
         raise ValueError(f"{sweep} is a sweep of {name or 'an unknown script'}.py, not of train.py or evaluate.py")
-    runtime = _mapping(hydra.get("runtime"))
-    recorded = Path(str(runtime.get("cwd") or "."))
-    is_here = recorded.is_dir() and sweep.resolve().is_relative_to(recorded)
-    folder = recorded if is_here else Path.cwd()
+    recorded = Path(str(_mapping(hydra.get("runtime")).get("cwd") or "."))
+    folder = recorded.resolve() if recorded.is_dir() else Path.cwd()
     typed = [one for one in _typed(hydra) if not overriding.is_resume(one)]
     hydras_own = _texts(_mapping(hydra.get("overrides")).get("hydra"))
     settings = [one for one in hydras_own if not one.startswith(("hydra.sweep.dir=", "hydra.mode="))]
     resolved = sweep.resolve()
-    place = resolved.relative_to(recorded) if is_here else resolved
+    place = resolved.relative_to(folder) if resolved.is_relative_to(folder) else resolved
     arguments = [*typed, *settings, "resume=true", f"hydra.sweep.dir={overriding.literal(str(place))}"]
     return name, folder, ["-m", *arguments]
 
