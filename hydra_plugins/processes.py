@@ -3,7 +3,8 @@
 On Linux a job is a fork of the driver. The driver has composed the job's config and loaded Hydra but no torch and no
 thread, which is when a fork is both safe and cheap: 10 ms in place of the half second that Hydra takes to load again, and
 nothing has to be pickled. Elsewhere a fork is not safe whatever the driver holds (macOS's own libraries), so the job is a
-new interpreter, which loads the script again. The work itself is done in text2sql.driver.
+new interpreter, which loads the script again. The work itself is done in text2sql.driver; this folder is where Hydra
+looks for launchers, which it makes by the `_target_` in their config.
 """
 
 # No `from __future__ import annotations`: Hydra loads this file before it is in sys.modules, where dataclasses would look.

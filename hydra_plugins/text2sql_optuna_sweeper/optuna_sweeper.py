@@ -1,4 +1,4 @@
-"""The plugin that Hydra finds: it composes, launches and tells; text2sql.studies knows the study."""
+"""The plugin that Hydra finds here and makes by its `_target_`: it composes, launches and tells; text2sql.studies knows the study."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
