@@ -49,7 +49,7 @@ report      | sql runs                                       |                  
 comparison  | example runs                                   |                                      | numpy scipy omegaconf
 sweeps      | overriding runs evaluation report              |                                      | hydra matplotlib yaml
 multirun    |                                                | hydra                                | sweeps
-studies     | config driver multirun sweeps                        | hydra omegaconf                      | optuna numpy
+studies     | overriding runs config driver multirun sweeps        | hydra omegaconf                      | optuna numpy
 geometry    | tiny config                                    |                                      | transformers
 machines    | config                                         |                                      | torch psutil
 speed       | config geometry machines                       |                                      |
@@ -98,7 +98,7 @@ confidence  | attention fast_path passes                     | torch            
 abstention  | confidence example sql                         |                                      |
 asking      | cache config commandline data example sql prompts serialise scorer generation answering scoring confidence abstention | hydra | torch
 database_commands |                                          |                                      | hydra omegaconf commandline data abstention asking copying
-launch      | credentials runs config ranks commandline preemption resuming |                                      | torch tqdm model training scoring
+launch      | credentials runs config ranks driver commandline preemption resuming |                                      | torch tqdm model training scoring
 release_commands |                                           |                                      | publish fetching export
 cli         | credentials runs evaluation comparison sweeps database_commands release_commands |                                      | hydra omegaconf driver commandline doctor reproduction hub syncing
 train.py    | config commandline                             | hydra omegaconf                      | prompts data launch

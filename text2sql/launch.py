@@ -23,6 +23,7 @@ from typing import Any
 
 from text2sql import commandline, credentials, preemption, ranks, resuming, runs
 from text2sql.config import Config, Device
+from text2sql.driver import ending
 
 log = logging.getLogger(__name__)
 
@@ -231,19 +232,12 @@ def _first_error(rank: int, failure: Any, aside: Path) -> tuple[int, BaseExcepti
     """The rank that failed first and its error: `rank` as torch found it, unless others told of theirs earlier."""
     told = [json.loads(path.read_text(encoding="utf-8")) for path in aside.glob("rank-*.json")]
     if rank not in [one["rank"] for one in told]:
-        return rank, RuntimeError(f"rank {rank} {_how_it_ended(failure.exitcode)}; the run ends with it")
+        return rank, RuntimeError(f"rank {rank} {ending.in_words(failure.exitcode)}; the run ends with it")
     first = min(told, key=lambda one: one["time"])
     if first["ours"]:
         return first["rank"], {"ValueError": ValueError, "RuntimeError": RuntimeError}[first["type"]](first["message"])
     log.error("rank %d failed:\n%s", first["rank"], first["traceback"])
     return first["rank"], RuntimeError(f"rank {first['rank']} failed with {first['message']}")
-
-
-def _how_it_ended(exitcode: int) -> str:
-    if exitcode >= 0:
-        return f"ended with exit code {exitcode} and no error of its own"
-    cause = " (by the system, when memory is short)" if exitcode == -signal.SIGKILL else ""
-    return f"was ended by {signal.Signals(-exitcode).name}{cause}"
 
 
 @contextmanager

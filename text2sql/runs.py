@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,33 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file that others write and may have left half a line in: those that are whole."""
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else ():
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            yield row
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty where there is none, or only half of one, or the file cannot be read."""
+    try:
+        return _object(path)
+    except OSError:
+        return {}
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def start(folder: Path, **stamp: Any) -> dict[str, Any]:
@@ -103,22 +130,25 @@ def below(folder: Path) -> list[Path]:
 def read(folder: Path) -> dict[str, Any] | None:
     """The stamp in `folder`: None where there is none, an empty one if it was broken off while it was written."""
     try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return _object(folder / "run.json")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 def process(pid: int | None = None) -> dict[str, Any] | None:
     """This process, or that of number `pid`, so that no later one is taken for it; None where it has ended or is not known."""
+    pid = pid or os.getpid()
+    began, boot = began_at(pid), Path("/proc/sys/kernel/random/boot_id")
+    return None if began is None else {"pid": pid, "boot": boot.read_text(encoding="ascii").strip(), "ticks": began}
+
+
+def began_at(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot; None if it has ended or the system does not tell."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        fields = Path(f"/proc/{pid or os.getpid()}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] == "Z" else {"pid": pid or os.getpid(), "boot": boot, "ticks": int(fields[19])}
+    return None if fields[0] in "ZX" else int(fields[19])
 
 
 def is_at_work(record: Mapping[str, Any]) -> bool:

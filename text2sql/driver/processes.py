@@ -185,7 +185,7 @@ def _how_it_ended(one: _Running, told_to_end: bool) -> Ended:
     sent = bool(how)
     if not sent:
         how = child.INTERRUPTED if told_to_end else child.FAILED
-        said, error_type = ending.reason(code), "ProcessEnded"
+        said, error_type = f"its process {ending.in_words(code)}", "ProcessEnded"
     ending.stamp(job.folder, how, said, code)
     if not sent:
         ending.write_complaint(job.folder, said)  # after the stamp, which has the last lines of the job itself

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -81,7 +80,7 @@ def finished_value(folder: Path, needs: str | None = None) -> float | None:
 
     `needs` names a metric that the job has only if it came to its very end (an evaluation after the phase).
     """
-    stamp, metrics = _object(folder / "run.json"), _object(folder / "metrics.json")
+    stamp, metrics = runs.read_object(folder / "run.json"), runs.read_object(folder / "metrics.json")
     name = "eval/execution_accuracy" if stamp.get("kind") == "evaluate" else "validation/loss"
     value = metrics.get(name)
     status = stamp.get("status")
@@ -235,11 +234,3 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _texts(value: Any) -> list[str]:
     return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return _mapping(value)
