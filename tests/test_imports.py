@@ -18,6 +18,7 @@ example     |                                                |                  
 sql         | example                                        | sqlglot                              | sqlparse
 constraint  | example                                        | numpy torch transformers             |
 credentials |                                                |                                      |
+columns     |                                                |                                      |
 overriding  |                                                |                                      | hydra yaml
 runs        | credentials overriding                         |                                      |
 uploads     | credentials                                    |                                      |
@@ -44,10 +45,10 @@ prompts     | config example sql serialise shortening        |                  
 data        | cache config example sql                       | sqlglot                              | datasets pyarrow tqdm
 predictions | example                                        |                                      |
 scorer      | example sql                                    |                                      |
-evaluation  | example sql predictions scorer                 |                                      | tqdm
+evaluation  | columns example sql predictions scorer         |                                      | tqdm
 report      | sql runs                                       |                                      | matplotlib
-comparison  | example runs                                   |                                      | numpy scipy omegaconf
-sweeps      | overriding runs evaluation report              |                                      | hydra matplotlib yaml
+comparison  | columns example runs                           |                                      | numpy scipy omegaconf
+sweeps      | columns overriding runs evaluation report      |                                      | hydra matplotlib
 multirun    |                                                | hydra                                | sweeps
 studies     | overriding runs config driver multirun sweeps        | hydra omegaconf                      | optuna numpy
 geometry    | tiny config                                    |                                      | transformers
@@ -59,7 +60,7 @@ merging     |                                                | torch peft       
 model       | config ranks machines merging tiny smollm2     | torch bitsandbytes peft transformers huggingface_hub |
 lineage     | config hub ranks runs merging model                  |                                      |
 doctor      | config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
-reproduction | runs config commandline data evaluation       | hydra omegaconf yaml                 | torch model
+reproduction | columns overriding runs config commandline data evaluation | hydra omegaconf yaml                 | torch model
 duckdb_tables |                                              | sqlalchemy                           |
 copying     | sql                                            |                                      | sqlalchemy duckdb_tables
 provenance  | config                                         |                                      |

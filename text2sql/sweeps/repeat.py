@@ -20,7 +20,7 @@ def from_config(job: Job) -> str:
     if not saved.is_file():
         return ""
     words = ["python", job.script, "--config-dir", str(job.folder / ".hydra"), "--config-name", "config"]
-    config = overrides.read_yaml(saved)
+    config = overriding.read_yaml(saved)
     for key, parent in (("adapter", job.parent), ("merge_adapter", job.merged_parent)):
         if parent and isinstance(config, dict) and config.get(key) == "auto":
             words.append(f"{key}={overriding.literal(str(Path(parent)))}")
