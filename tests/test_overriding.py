@@ -22,7 +22,9 @@ def test_any_text_is_read_as_it_was(text):
     assert read(overriding.quoted(text)) == text
 
 
-@pytest.mark.parametrize("path", ["multirun/2026-01-01_10-00-00_1", "a b", "\u00e9t\u00e9", "it's", "C:\\new\\", "a,b", "{x}"])
+@pytest.mark.parametrize(
+    "path", ["multirun/2026-01-01_10-00-00_1", "a b", "\u00e9t\u00e9", "it's", "C:\\new\\", "a,b", "{x}"]
+)
 def test_a_path_is_read_as_it_was_and_quoted_only_if_it_must_be(path):
     assert read(overriding.literal(path)) == path
     assert (overriding.literal(path) == path) == path.startswith("multirun")

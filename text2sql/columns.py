@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int = 1, left_at_end: int = 0) -> str:
-    """The rows, of equally many cells: the first `left` and the last `left_at_end` set to the left, those between to the right."""
+    """Rows of equally many cells: the first `left` and last `left_at_end` set to the left, the numbers between to the right."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     middle = len(widths) - left - left_at_end
     justify = [str.ljust] * left + [str.rjust] * middle + [str.ljust] * left_at_end

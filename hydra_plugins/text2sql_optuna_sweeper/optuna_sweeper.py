@@ -1,4 +1,4 @@
-"""The plugin that Hydra finds here and makes by its `_target_`: it composes, launches and tells; text2sql.studies knows the study."""
+"""The plugin, which Hydra finds here and makes by its `_target_`: what it is asked by text2sql.studies it asks of Hydra."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

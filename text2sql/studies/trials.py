@@ -214,4 +214,6 @@ def _finished(run: Path) -> bool:
 
 
 def _metrics(run: Path) -> dict[str, float]:
-    return {key: value for key, value in runs.read_object(run / "metrics.json").items() if isinstance(value, int | float)}
+    return {
+        key: value for key, value in runs.read_object(run / "metrics.json").items() if isinstance(value, int | float)
+    }
