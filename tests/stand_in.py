@@ -105,9 +105,15 @@ def type_in(folder, typed, **variables):
 
 
 def begin(folder, typed):
-    """Start it and return at once."""
+    """Start it and return at once. It hears Ctrl-C, also where a shell runs the tests in its background and ignores it."""
     return subprocess.Popen(
-        command(typed), cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command(typed),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
