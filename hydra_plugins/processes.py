@@ -3,13 +3,14 @@
 On Linux a job is a fork of the driver. The driver has composed the job's config and loaded Hydra but no torch and no
 thread, which is when a fork is both safe and cheap: 10 ms in place of the half second that Hydra takes to load again, and
 nothing has to be pickled. Elsewhere a fork is not safe whatever the driver holds (macOS's own libraries), so the job is a
-new interpreter, which loads the script again. The work itself is done in text2sql.driver.
+new interpreter, which loads the script again. The work itself is done in text2sql.driver; this folder is where Hydra
+looks for launchers, which it makes by the `_target_` in their config.
 """
 
 # No `from __future__ import annotations`: Hydra loads this file before it is in sys.modules, where dataclasses would look.
 import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,18 +95,18 @@ class ProcessesLauncher(Launcher):
         sweep = Path(str(self.config.hydra.sweep.dir))
         lock.hold(sweep)
         journal.end_leftovers(sweep)
-        configs = {
-            initial_job_idx + at: self._compose(initial_job_idx + at, one) for at, one in enumerate(job_overrides)
-        }
-        jobs = [self._job(number, config, configs) for number, config in configs.items()]
+        composed = [self._compose(initial_job_idx + at, one) for at, one in enumerate(job_overrides)]
+        folders = [_folder(config) for config in composed]
+        configs = dict(zip(_numbers(folders, initial_job_idx), composed))
+        jobs = self._jobs(configs, folders)
         kept, missing = _kept(jobs, configs)
-        environments = gpus.environments(self.processes, self._gpus_per_job(configs), gpus.visible())
+        environments = gpus.environments(self.processes, self._gpus_per_job(configs))
         ended, caught = processes.run(missing, sweep, environments, explain=_explain, kept=kept)
         SUMMARY.add(sweep, ended, len(jobs))
         if caught is not None:
             raise KeyboardInterrupt if caught.name == "SIGINT" else SystemExit(128 + caught)
-        in_order = sorted(ended, key=lambda one: one.number)
-        return [self._returned(one, configs[one.number]) for one in in_order]
+        by_number = {one.number: one for one in ended}
+        return [self._returned(by_number[number], config) for number, config in configs.items()]
 
     def _compose(self, number: int, overrides: Sequence[str]) -> DictConfig:
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
@@ -114,20 +115,26 @@ class ProcessesLauncher(Launcher):
             config.hydra.job.num = number
         return config
 
-    def _job(self, number: int, config: DictConfig, configs: dict[int, DictConfig]) -> Job:
-        alike = set.intersection(*(set(_overrides(one)) for one in configs.values())) if len(configs) > 1 else set()
-        label = " ".join(one for one in filter_overrides(_overrides(config)) if one not in alike)
-        phase = _phase(config)
-        parents = [
-            other
-            for other, earlier in configs.items()
-            if _phase(earlier) < phase and _but_phase(earlier) == _but_phase(config)
-        ]
-        continues = "auto" in (OmegaConf.select(config, "adapter"), OmegaConf.select(config, "merge_adapter"))
-        call = partial(_run, config, self.task_function.__name__)
+    def _jobs(self, configs: dict[int, DictConfig], folders: Sequence[Path]) -> list[Job]:
+        """Each labelled by what not all have in common; a phase needs the last job of an earlier one that is typed alike."""
+        typed = {number: _overrides(config) for number, config in configs.items()}
+        phases = {number: _phase(config) for number, config in configs.items()}
+        in_common = set.intersection(*map(set, typed.values())) if len(typed) > 1 else set()
+        alike: dict[tuple[str, ...], list[int]] = {}
+        for number, overrides in typed.items():
+            alike.setdefault(_but_phase(overrides), []).append(number)
+        jobs = []
+        for (number, config), folder in zip(configs.items(), folders):
+            label = " ".join(one for one in filter_overrides(typed[number]) if one not in in_common)
+            parents = [other for other in alike[_but_phase(typed[number])] if phases[other] < phases[number]]
+            needs = max(parents, default=None) if _continues(config) else None
+            jobs.append(Job(number, label, folder, self._call(config), phases[number], needs))
+        return jobs
+
+    def _call(self, config: DictConfig) -> Callable[[], Any]:
         if processes.START_METHOD == "fork":
-            call = partial(_run_here, self.hydra_context, self.task_function, config)
-        return Job(number, label, _folder(config), call, phase, max(parents, default=None) if continues else None)
+            return partial(_run_here, self.hydra_context, self.task_function, config)
+        return partial(_run, config, self.task_function.__name__)
 
     def _gpus_per_job(self, configs: dict[int, DictConfig]) -> int:
         if self.gpus_per_job is not None:
@@ -185,8 +192,12 @@ def _overrides(config: DictConfig) -> list[str]:
     return [str(one) for one in config.hydra.overrides.task]
 
 
-def _but_phase(config: DictConfig) -> list[str]:
-    return sorted(one for one in _overrides(config) if not one.startswith("phase="))
+def _but_phase(overrides: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(one for one in overrides if not one.startswith("phase=")))
+
+
+def _continues(config: DictConfig) -> bool:
+    return "auto" in (OmegaConf.select(config, "adapter"), OmegaConf.select(config, "merge_adapter"))
 
 
 def _phase(config: DictConfig) -> int:
@@ -203,6 +214,14 @@ def _folder(config: DictConfig) -> Path:
         return Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
     finally:
         HydraConfig.instance().cfg = before
+
+
+def _numbers(folders: Sequence[Path], first: int) -> list[int]:
+    """The jobs' numbers: those of their folders, for a study starts jobs again in theirs; else counted from `first`."""
+    names = [folder.name for folder in folders]
+    if len(set(names)) == len(names) and all(name.isdecimal() for name in names):
+        return [int(name) for name in names]
+    return list(range(first, first + len(names)))
 
 
 def _explain(error: BaseException) -> str | None:

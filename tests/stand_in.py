@@ -22,7 +22,7 @@ sys.path.insert(0, {root!r})
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from text2sql import commandline, runs
-
+{first}
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg):
@@ -38,6 +38,8 @@ def main(cfg):
         end = "well"
     if end == "raise":
         raise KeyError("boom")
+    if end == "long":
+        raise KeyError("long" * 50_000)
     if end == "exit":
         sys.exit(3)
     if end == "exit0":
@@ -71,8 +73,9 @@ CONF = {
 }
 
 
-def write(folder):
-    (folder / "train.py").write_text(SOURCE.format(root=str(ROOT)))
+def write(folder, first=""):
+    """Write it into `folder`; `first` is code that it begins with, once it can import text2sql."""
+    (folder / "train.py").write_text(SOURCE.format(root=str(ROOT), first=first))
     for name, text in CONF.items():
         (folder / "conf" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "conf" / name).write_text(text)
@@ -102,9 +105,15 @@ def type_in(folder, typed, **variables):
 
 
 def begin(folder, typed):
-    """Start it and return at once."""
+    """Start it and return at once. It hears Ctrl-C, also where a shell runs the tests in its background and ignores it."""
     return subprocess.Popen(
-        command(typed), cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command(typed),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

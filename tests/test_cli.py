@@ -56,6 +56,14 @@ def test_what_is_no_finished_evaluation_has_no_hardness(tmp_path, capsys, change
     assert [line.split()[0] for line in rows(capsys)] == ["good"]
 
 
+def test_an_evaluation_whose_stamp_was_cut_off_takes_no_other_from_the_table(tmp_path, capsys):
+    evaluated(tmp_path / "0", "good")
+    evaluated(tmp_path / "1", "cut")
+    (tmp_path / "1/run.json").write_text('{"kind": "evalu')
+    assert cli.main(["table", "--hardness", str(tmp_path)]) == 0
+    assert [line.split()[0] for line in rows(capsys)] == ["good"]
+
+
 def test_folders_without_an_evaluation_are_an_error_on_one_line(tmp_path, capsys):
     fake_sweep.job(tmp_path / "0")
     assert cli.main(["table", "--hardness", str(tmp_path)]) == 2

@@ -199,6 +199,17 @@ def test_a_mistake_ends_with_one_message_and_exit_code_2(folder, run_here, monke
     assert [words for words in said if words not in complaint(err)] == []
 
 
+@pytest.mark.parametrize("resume", ["", "resume=true"])
+def test_a_run_that_is_refused_leaves_the_config_of_the_run_in_its_folder(folder, run_here, resume):
+    saved = folder / "outputs/x/.hydra"
+    saved.mkdir(parents=True)
+    (saved / "overrides.yaml").write_text("- lora.r=16\n")
+    (folder / "outputs/x/run.json").write_text('{"kind": "train", "status": "finished", "settings": {"lora.r": 16}}')
+    code, err = run_here(folder, f"train.py {TINY} data.path=mini lora.r=32 hydra.run.dir=outputs/x {resume}")
+    assert (code, "outputs/x" in complaint(err)) == (2, True)
+    assert {path.name: path.read_text() for path in saved.iterdir()} == {"overrides.yaml": "- lora.r=16\n"}
+
+
 def test_an_adapter_of_another_model_ends_with_one_message_and_exit_code_2(folder, run_here, curriculum):
     other = shutil.copytree(curriculum.one.adapter, folder / "other")
     saved = read(other / "adapter_config.json")

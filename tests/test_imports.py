@@ -18,7 +18,9 @@ example     |                                                |                  
 sql         | example                                        | sqlglot                              | sqlparse
 constraint  | example                                        | numpy torch transformers             |
 credentials |                                                |                                      |
-runs        | credentials                                    |                                      |
+columns     |                                                |                                      |
+overriding  |                                                |                                      | hydra yaml
+runs        | credentials overriding                         |                                      |
 uploads     | credentials                                    |                                      |
 tracking    | credentials uploads                            |                                      | wandb
 hub         | credentials                                    |                                      | huggingface_hub requests
@@ -33,7 +35,7 @@ ranks       |                                                |                  
 checkpoints |                                                |                                      |
 resuming    | checkpoints config runs                        |                                      |
 preemption  | ranks                                          |                                      |
-driver      | credentials runs                                |                                      | yaml
+driver      | credentials overriding runs                     |                                      | yaml
 commandline | credentials config ranks preemption driver     | hydra omegaconf                      |
 relevance   | example                                        |                                      |
 values      | cache example relevance sql                    |                                      |
@@ -43,12 +45,12 @@ prompts     | config example sql serialise shortening        |                  
 data        | cache config example sql                       | sqlglot                              | datasets pyarrow tqdm
 predictions | example                                        |                                      |
 scorer      | example sql                                    |                                      |
-evaluation  | example sql predictions scorer                 |                                      | tqdm
+evaluation  | columns example sql predictions scorer         |                                      | tqdm
 report      | sql runs                                       |                                      | matplotlib
-comparison  | example runs                                   |                                      | numpy scipy omegaconf
-sweeps      | evaluation report                              |                                      | hydra matplotlib yaml
+comparison  | columns example runs                           |                                      | numpy scipy omegaconf
+sweeps      | columns overriding runs evaluation report      |                                      | hydra matplotlib
 multirun    |                                                | hydra                                | sweeps
-studies     | config driver multirun sweeps                        | hydra omegaconf                      | optuna numpy
+studies     | overriding runs config driver multirun sweeps        | hydra omegaconf                      | optuna numpy
 geometry    | tiny config                                    |                                      | transformers
 machines    | config                                         |                                      | torch psutil
 speed       | config geometry machines                       |                                      |
@@ -58,7 +60,7 @@ merging     |                                                | torch peft       
 model       | config ranks machines merging tiny smollm2     | torch bitsandbytes peft transformers huggingface_hub |
 lineage     | config hub ranks runs merging model                  |                                      |
 doctor      | config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
-reproduction | runs config commandline data evaluation       | hydra omegaconf yaml                 | torch model
+reproduction | columns overriding runs config commandline data evaluation | hydra omegaconf yaml                 | torch model
 duckdb_tables |                                              | sqlalchemy                           |
 copying     | sql                                            |                                      | sqlalchemy duckdb_tables
 provenance  | config                                         |                                      |
@@ -92,12 +94,12 @@ voting      | example scorer                                 |                  
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts merging model fast_path checking generation vllm_engine voting repair | tqdm | constraint
 export      | answering checkpoints config data example generation merging model prompts publish runs scorer sql | torch tqdm |
-scoring     | credentials example sql runs driver hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
+scoring     | credentials example sql runs resuming driver hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
 confidence  | attention fast_path passes                     | torch                                |
 abstention  | confidence example sql                         |                                      |
 asking      | cache config commandline data example sql prompts serialise scorer generation answering scoring confidence abstention | hydra | torch
 database_commands |                                          |                                      | hydra omegaconf commandline data abstention asking copying
-launch      | credentials runs config ranks commandline preemption resuming |                                      | torch tqdm model training scoring
+launch      | credentials runs config ranks driver commandline preemption resuming |                                      | torch tqdm model training scoring
 release_commands |                                           |                                      | publish fetching export
 cli         | credentials runs evaluation comparison sweeps database_commands release_commands |                                      | hydra omegaconf driver commandline doctor reproduction hub syncing
 train.py    | config commandline                             | hydra omegaconf                      | prompts data launch

@@ -391,6 +391,24 @@ def test_a_training_is_followed_by_its_evaluation_where_asked_for(small, tmp_pat
     assert json.loads((tmp_path / "run" / "evaluation" / "run.json").read_text())["status"] == "finished"
 
 
+def test_an_evaluation_that_a_kill_kept_from_the_runs_metrics_reaches_them_when_the_run_goes_on(
+    small, tmp_path, monkeypatch
+):
+    written = {
+        "run.json": {"kind": "train", "status": "finished"},
+        "metrics.json": {"validation/loss": 2.0},
+        "evaluation/run.json": {"kind": "evaluate", "status": "finished"},
+        "evaluation/metrics.json": {"eval/execution_accuracy": 0.5},
+    }
+    (tmp_path / "evaluation").mkdir()
+    for name, value in written.items():
+        (tmp_path / name).write_text(json.dumps(value))
+    monkeypatch.setattr(launch, "train", lambda config, folder: 2.0)
+    assert launch.run(small("phase=1", "eval.after_phase=1", "resume=true"), str(tmp_path)) == 2.0
+    assert read(tmp_path / "metrics.json") == {"validation/loss": 2.0, "eval/execution_accuracy": 0.5}
+    assert read(tmp_path / "evaluation/run.json") == written["evaluation/run.json"]
+
+
 def test_of_another_phase_it_is_not(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     launch.run(small("phase=1", "data=spider", "trainer.max_steps=2", "eval.after_phase=2"), str(tmp_path / "run"))

@@ -70,6 +70,24 @@ def test_the_reason_is_in_the_run_folder_and_in_the_table(broken):
     assert (stamp(folder, 4)["exit_code"], stamp(folder, 4)["last_lines"]) == (-signal.SIGKILL, ["said by kill"])
 
 
+def test_an_error_of_any_length_ends_its_job_and_is_cut_for_the_driver_alone(folder):
+    ended = stand_in.type_in(folder, "train.py end=long,well hydra.sweep.dir=multirun/s hydra.launcher.processes=2")
+    assert "jobs: 1 finished, 1 failed\n" in ended.stderr
+    assert 1_000 < len(ended.stderr) < 10_000
+    assert "long" * 50_000 in (folder / "multirun/s/0/output.log").read_text()
+
+
+def test_where_no_fork_is_safe_a_job_is_a_new_interpreter(tmp_path):
+    """As on macOS."""
+    stand_in.write(tmp_path, "from text2sql.driver import processes; processes.START_METHOD = 'spawn'")
+    typed = "train.py end=well,raise,kill hydra.sweep.dir=multirun/s hydra.launcher.processes=3"
+    ended = stand_in.type_in(tmp_path, typed)
+    assert "jobs: 1 finished, 2 failed\n" in ended.stderr
+    assert [stamp(tmp_path, job)["status"] for job in range(3)] == ["finished", "failed", "failed"]
+    assert "boom" in ended.stderr and "SIGKILL" in ended.stderr
+    assert "resume: false" in (tmp_path / "multirun/s/0/.hydra/config.yaml").read_text()
+
+
 def test_a_job_that_dies_takes_what_it_has_started_with_it(folder):
     ended = stand_in.type_in(folder, "train.py end=child hydra.sweep.dir=multirun/s")
     assert "jobs: 0 finished, 1 failed" in ended.stderr
@@ -148,19 +166,24 @@ def test_jobs_end_when_their_driver_is_killed(folder):
 
 def test_jobs_side_by_side_have_gpus_and_cores_of_their_own(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert gpus.environments(2, 2, ["0", "1", "2", "3"]) == [
-        {"CUDA_VISIBLE_DEVICES": "0,1"},
-        {"CUDA_VISIBLE_DEVICES": "2,3"},
-    ]
-    assert gpus.environments(1, 1, ["0", "1"]) == [{}]
-    assert gpus.environments(2, 0, ["0"]) == gpus.environments(2, 1, []) == [{}, {}]
+    monkeypatch.setattr(gpus, "visible", lambda: ["0", "1", "2", "3"])
+    assert gpus.environments(2, 2) == [{"CUDA_VISIBLE_DEVICES": "0,1"}, {"CUDA_VISIBLE_DEVICES": "2,3"}]
+    monkeypatch.setattr(gpus, "visible", list)
+    assert gpus.environments(2, 1) == [{}, {}]
+
+
+def test_nobody_is_asked_for_gpus_that_are_not_shared_out(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(gpus, "visible", None)
+    assert (gpus.environments(1, 1), gpus.environments(2, 0)) == ([{}], [{}, {}])
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert all(int(one["OMP_NUM_THREADS"]) >= 1 for one in gpus.environments(2, 0, []))
+    assert all(int(one["OMP_NUM_THREADS"]) >= 1 for one in gpus.environments(2, 0))
 
 
-def test_too_few_gpus_are_said_with_the_cure():
+def test_too_few_gpus_are_said_with_the_cure(monkeypatch):
+    monkeypatch.setattr(gpus, "visible", lambda: ["0", "1", "2", "3"])
     with pytest.raises(ValueError, match=r"need 6 and there are 4; lower hydra.launcher.processes to 2"):
-        gpus.environments(3, 2, ["0", "1", "2", "3"])
+        gpus.environments(3, 2)
 
 
 def test_the_gpus_are_those_that_the_driver_may_use(folder):

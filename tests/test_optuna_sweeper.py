@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from text2sql import sweeps
+from text2sql.driver import journal
 
 optuna = pytest.importorskip("optuna", reason="needs optuna: pip install 'text2sql[optuna]'")
 
@@ -51,7 +52,8 @@ if __name__ == "__main__":
         train.main()
 """
 RATE = "trainer.learning_rate=tag(log,interval(1e-5,1e-2))"
-STUDY = ["-m", "hydra/sweeper=optuna", "hydra/launcher=basic", "model=tiny", "hydra.sweep.dir=study"]
+STUDY = ["-m", "hydra/sweeper=optuna", "model=tiny", "hydra.sweep.dir=study"]
+BASIC = [*STUDY, "hydra/launcher=basic"]
 
 
 def script(folder, action="pass"):
@@ -60,10 +62,10 @@ def script(folder, action="pass"):
     return path
 
 
-def type_in(folder, *arguments, action="pass"):
+def type_in(folder, *arguments, action="pass", study=BASIC):
     """Run the sweep in a process of its own, in `folder`."""
     environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
-    command = [sys.executable, str(script(folder, action)), *STUDY, *arguments]
+    command = [sys.executable, str(script(folder, action)), *study, *arguments]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
@@ -395,8 +397,8 @@ def test_a_sweep_as_typed_ends_with_its_best_job_and_the_command_that_repeats_it
 def test_failed_jobs_take_no_others_with_them_and_are_named_at_the_end(tmp_path):
     action = "assert run.name != '1', 'too large'"
     done = type_in(tmp_path, RATE, "hydra.sweeper.n_trials=3", action=action)
-    assert done.returncode != 0
-    assert "1 of 3 jobs failed, the others are done: job 1: AssertionError: too large" in done.stderr
+    assert done.returncode == 1
+    assert "error: 1 of 3 jobs failed, the others are done: job 1: AssertionError: too large" in done.stderr
     assert [number for number, _ in started(tmp_path)] == ["0", "1", "2"]
 
 
@@ -404,7 +406,7 @@ def test_failed_jobs_take_no_others_with_them_and_are_named_at_the_end(tmp_path)
 def test_a_killed_sweep_goes_on_to_exactly_as_many_jobs_as_asked_for(tmp_path):
     sweep = [RATE, "hydra.sweeper.n_trials=5", "hydra.sweeper.sampler=random"]
     action = "run.name == '2' and not Path('killed').exists() and time.sleep(60)"
-    driver = subprocess.Popen([sys.executable, str(script(tmp_path, action)), *STUDY, *sweep], cwd=tmp_path)
+    driver = subprocess.Popen([sys.executable, str(script(tmp_path, action)), *BASIC, *sweep], cwd=tmp_path)
     deadline = time.monotonic() + 60
     while not (tmp_path / "study/2/run.json").exists():
         assert driver.poll() is None and time.monotonic() < deadline
@@ -423,6 +425,30 @@ def test_a_killed_sweep_goes_on_to_exactly_as_many_jobs_as_asked_for(tmp_path):
         ["4", "true"],
     ]
     assert results(tmp_path)["jobs"] == {"complete": 5}
+
+
+@pytest.mark.slow
+def test_jobs_in_processes_of_their_own_keep_their_numbers_and_hear_of_their_study(tmp_path):
+    """Below a folder whose name a shell or JSON would write otherwise; jobs 1 and 3 fail once."""
+    folder = tmp_path / "it's \u00e9t\u00e9"
+    folder.mkdir()
+    action = (
+        "Path('told').write_text(json.loads(os.environ['TEXT2SQL_TRIAL'])[0]); "
+        "assert run.name in '02' or Path('good').exists(), 'too large'"
+    )
+    typed = [RATE, "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", "hydra.sweeper.pruner=median"]
+    done = type_in(folder, *typed, action=action, study=STUDY)
+    assert done.returncode == 1
+    assert "jobs: 2 finished, 2 failed\nfailed 1: " in done.stderr
+    (folder / "good").touch()
+    begun = len(journal.read(folder / "study"))
+    done = type_in(folder, *typed, "resume=true", action=action, study=STUDY)
+    assert done.returncode == 0, done.stderr
+    assert "jobs: 2 finished, 0 failed" in done.stderr
+    assert {row["job"] for row in journal.read(folder / "study")[begun:]} == {1, 3}
+    assert [number for number, _ in started(folder)] == ["0", "1", "2", "3", "1", "3"]
+    assert results(folder)["jobs"] == {"complete": 4}
+    assert (folder / "told").read_text() == str(folder / "study/study.journal")
 
 
 @pytest.mark.slow

@@ -204,7 +204,7 @@ class Folders:
     def __init__(self, root):
         self.root, self.clock = root, 0
 
-    def add(self, name, status="finished", **changes):
+    def add(self, name, status="finished", typed=None, **changes):
         self.clock += 1
         record = {"status": status, "phase": 1, "seed": 42, "fingerprint": FINGERPRINT, **changes}
         if status == "finished":
@@ -212,6 +212,12 @@ class Folders:
         folder = self.root / name
         folder.mkdir(parents=True)
         runs.write_json(folder / "run.json", record)
+        if typed is not None:
+            self.type(name, typed)
+
+    def type(self, name, overrides):
+        (self.root / name / ".hydra").mkdir(parents=True)
+        (self.root / name / ".hydra/overrides.yaml").write_text(json.dumps(overrides))
 
     def parent_of(self, name, seed=42):
         folder = self.root / name
@@ -274,6 +280,27 @@ def test_in_a_curriculum_swept_over_ranks_and_seeds_every_job_has_its_own_phase_
         assert found == folders.root / f"multirun/m/{number}/adapter"
 
 
+@pytest.mark.parametrize("last", [0, 1])
+def test_in_a_curriculum_swept_over_rates_every_phase_2_has_the_phase_1_of_its_rate(folders, last):
+    """Whichever phase 1 finished last."""
+    folders.sweep("multirun/m")
+    for number in (1 - last, last):
+        folders.add(f"multirun/m/{number}", typed=["phase='1'", f"trainer.learning_rate={number}"])
+    for number in (0, 1):
+        typed = ["phase='2'", f"trainer.learning_rate={number}", "resume=true"]
+        folders.type(f"multirun/m/{2 + number}", typed)
+        assert folders.parent_of(f"multirun/m/{2 + number}") == f"multirun/m/{number}/adapter"
+
+
+def test_the_phase_1_of_another_rate_does_not_take_the_place_of_a_failed_one(folders):
+    folders.sweep("multirun/m")
+    folders.add("multirun/m/0", typed=["phase='1'", "trainer.learning_rate=1"], status="failed")
+    folders.add("multirun/m/1", typed=["phase='1'", "trainer.learning_rate=2"])
+    folders.type("multirun/m/2", ["phase='2'", "trainer.learning_rate=1"])
+    with pytest.raises(ValueError, match=r"multirun/m/0: its status is failed"):
+        folders.parent_of("multirun/m/2")
+
+
 def test_a_failed_run_of_the_sweep_is_not_replaced_by_an_outsider(folders):
     folders.sweep("multirun/m")
     folders.add("multirun/m/0", status="failed")
@@ -287,6 +314,22 @@ def test_a_sweep_without_the_phase_before_continues_the_newest_run_elsewhere(fol
     folders.add("multirun/m/0", phase=2)
     folders.add("outputs/good")
     assert folders.parent_of("multirun/m/1") == "outputs/good/adapter"
+
+
+@pytest.mark.parametrize("name", ["outputs/cut", "multirun/m/0"])
+@pytest.mark.parametrize("text", ["", '{"status": "fini', "[]"])
+def test_a_stamp_that_was_cut_off_is_passed_over(folders, name, text):
+    folders.add("outputs/good")
+    folders.sweep("multirun/m")
+    (folders.root / name).mkdir(parents=True)
+    (folders.root / name / "run.json").write_text(text)
+    assert folders.parent_of("multirun/m/1") == "outputs/good/adapter"
+
+
+def test_what_a_sweep_has_set_aside_is_not_continued(folders):
+    folders.add("multirun/m/0")
+    folders.add("multirun/m/.before/0.1")
+    assert folders.parent_of("outputs/new") == "multirun/m/0/adapter"
 
 
 def test_runs_that_merely_stand_beside_it_are_no_sweep(folders):

@@ -156,6 +156,26 @@ def test_scoring_a_file_needs_no_torch(examples, tmp_path):
     assert subprocess.check_output(command, cwd=ROOT, text=True).split() == ["1.0", "False"]
 
 
+def test_a_finished_evaluation_is_taken_for_itself_and_for_no_other(compose, examples, tmp_path, monkeypatch, caplog):
+    path = gold_file(tmp_path, examples)
+    typed = [*SPIDER, f"predictions={path}", "resume=true"]
+    scoring.score(compose(typed, "evaluate"), str(tmp_path / "run"))
+    monkeypatch.setattr(scoring, "_score", None)
+    caplog.set_level("INFO")
+    assert scoring.score(compose([*typed, "eval.workers=1"], "evaluate"), str(tmp_path / "run")) == 1.0
+    assert "run holds a finished evaluation, which is left as it is" in caplog.text
+    other = compose([*typed, "eval.max_rows=9"], "evaluate")
+    with pytest.raises(ValueError, match=r"other settings.*eval\.max_rows is 9 here and \d+ there"):
+        scoring.score(other, str(tmp_path / "run"))
+
+
+def test_a_finished_training_is_no_evaluation(compose, tmp_path):
+    (tmp_path / "run.json").write_text('{"kind": "train", "status": "finished", "settings": {}}')
+    (tmp_path / "metrics.json").write_text('{"validation/loss": 2}')
+    with pytest.raises(ValueError, match="holds no evaluation whose settings are known"):
+        scoring.score(compose([*SPIDER, "predictions=sql.txt", "resume=true"], "evaluate"), str(tmp_path))
+
+
 # What is refused
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 
@@ -153,9 +155,46 @@ def test_a_folder_is_resumed_by_the_command_that_made_it(folder, monkeypatch, ca
     assert capsys.readouterr().out.startswith("$ python train.py -m end=well,kill,raise x=1 resume=true")
 
 
+SAVED = "--config-dir saved --config-name config"
+
+
+def test_a_sweep_over_a_saved_config_is_resumed_and_is_no_sweep_over_our_own(folder):
+    (folder / "saved").mkdir()
+    (folder / "saved/config.yaml").write_text((folder / "conf/train.yaml").read_text())
+    (folder / "good").touch()
+    typed = f"train.py {SAVED} end=well,raise"
+    assert stand_in.type_in(folder, f"{typed} hydra.sweep.dir=multirun/t").returncode == 0
+    name, where, arguments = resume.command(folder / "multirun/t")
+    assert (name, where) == ("train", folder)
+    assert arguments[:4] == ["-m", f"--config-dir={folder}/saved", "--config-name=config", "end=well,raise"]
+    for again in (f"train.py {shlex.join(arguments[1:])}", f"{typed} resume=true"):
+        done = stand_in.type_in(folder, again)
+        assert "jobs: 2 finished (2 of them before), 0 failed" in done.stderr
+    other = stand_in.type_in(folder, "train.py end=well,raise resume=true")
+    assert other.returncode == 2
+    assert f"multirun/t: python train.py -m --config-dir={folder}/saved --config-name=config end=well,raise" in (
+        other.stderr
+    )
+
+
 def test_a_folder_is_resumed_where_it_was_typed(half_done):
     name, where, arguments = resume.command(half_done / "multirun/s")
     assert (name, where, arguments[-1]) == ("train", half_done, "hydra.sweep.dir=multirun/s")
+
+
+def test_a_sweep_elsewhere_is_resumed_where_it_was_typed_too(half_done, tmp_path):
+    shutil.copytree(half_done / "multirun/s", tmp_path / "s")
+    name, where, arguments = resume.command(tmp_path / "s")
+    assert (name, where, arguments[-1]) == ("train", half_done, f"hydra.sweep.dir={tmp_path}/s")
+
+
+def test_where_that_folder_is_gone_a_sweep_is_resumed_here(folder, tmp_path, monkeypatch):
+    multirun = folder / "multirun/s/multirun.yaml"
+    text = multirun.read_text()
+    multirun.write_text(re.sub("cwd: .*", "cwd: /nonexistent", text))
+    monkeypatch.chdir(tmp_path)
+    _, where, arguments = resume.command(folder / "multirun/s")
+    assert (where, arguments[-1]) == (tmp_path, "hydra.sweep.dir=copy/multirun/s")
 
 
 @pytest.mark.parametrize(

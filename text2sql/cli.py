@@ -324,7 +324,8 @@ def by_hardness(folders: list[Path], leave_out: Collection[str] = ()) -> str:
 
     `leave_out` names databases whose questions do not count. ValueError if there is no finished evaluation.
     """
-    stamps = {path.parent: json.loads(path.read_text(encoding="utf-8")) for path in _files(folders, "run.json")}
+    found = sorted((run for folder in folders for run in runs.below(folder)), key=sweeps.in_job_order)
+    stamps = {run: runs.read(run) or {} for run in found}
     finished = [
         (run, stamp)
         for run, stamp in stamps.items()
@@ -345,7 +346,3 @@ def _metrics(run: Path, leave_out: Collection[str]) -> dict[str, float]:
         return json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     rows = [row for row in runs.read_jsonl(run / "predictions.jsonl") if row["db_id"] not in leave_out]
     return evaluation.metrics(rows)
-
-
-def _files(folders: list[Path], name: str) -> list[Path]:
-    return sorted((path for folder in folders for path in folder.rglob(name)), key=sweeps.in_job_order)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import os
 import re
@@ -22,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from text2sql import credentials, ranks
 from text2sql.config import Config
 from text2sql.driver import resume
-from text2sql.driver.summary import SUMMARY
+from text2sql.driver.summary import SUMMARY, JobsFailed
 from text2sql.preemption import Interrupted
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -51,8 +50,8 @@ def quote_phase(arguments: list[str]) -> list[str]:
 def readable_errors() -> Iterator[None]:
     """Prepare sys.argv for Hydra, and end on a user's mistake with one message and exit code 2.
 
-    Says at once that it has begun, for composing takes Hydra half a second. Everything else (our own bugs, a full disk,
-    a lost GPU) keeps its traceback. HYDRA_FULL_ERROR=1 keeps all of them.
+    Jobs of a sweep that failed are exit code 1. Says at once that it has begun, for composing takes Hydra half a second.
+    Everything else (our own bugs, a full disk, a lost GPU) keeps its traceback. HYDRA_FULL_ERROR=1 keeps all of them.
     """
     sys.excepthook = credentials.redact_traceback
     sys.argv[1:] = quote_phase(sys.argv[1:])
@@ -63,27 +62,24 @@ def readable_errors() -> Iterator[None]:
     if ranks.is_main() and not prints_and_ends:
         print(f"{Path(sys.argv[0]).name}: composing the config", file=sys.stderr, flush=True)
     if os.environ.get("HYDRA_FULL_ERROR"):
-        with _one_rank_writes(), _interrupted(), _sweep():
+        with _one_rank_writes(), _interrupted(), _sweep(), _untouched_run():
             yield
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands errors on instead of printing its own version
     try:
-        with _one_rank_writes(), _interrupted(), _sweep():
+        with _one_rank_writes(), _interrupted(), _sweep(), _untouched_run():
             yield
     except (HydraException, OmegaConfBaseException, ValueError, RuntimeError, OSError) as error:
         if not is_users_mistake(error):
             raise
         said = credentials.redact(explain(error))
         print(f"{'' if ranks.is_main() else f'[rank {ranks.rank()}] '}error: {said}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, JobsFailed) else 2)
 
 
 def _refuse_tokens() -> None:
     """End with exit code 2 before anything is written, if the command or the saved config that it names holds a token."""
-    named = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    named.add_argument("--config-dir", "-cd")
-    named.add_argument("--config-name", "-cn")
-    known, _ = named.parse_known_args(sys.argv[1:])
+    known, _ = resume.options(sys.argv[1:])
     saved = Path(known.config_dir or CONF) / f"{(known.config_name or 'train').removesuffix('.yaml')}.yaml"
     try:
         credentials.refuse(sys.argv[1:])
@@ -142,6 +138,25 @@ def _sweep() -> Iterator[None]:
             print(text, file=sys.stderr, flush=True)
     if not SUMMARY.all_finished:
         sys.exit(1)
+
+
+@contextmanager
+def _untouched_run() -> Iterator[None]:
+    """Give the run in hydra.run.dir its .hydra back if it was refused or left alone: Hydra writes there before anybody asks."""
+    named = resume.value(sys.argv[1:], "hydra.run.dir")
+    stamp, saved = Path(named or "") / "run.json", Path(named or "") / ".hydra"
+    if named is None or not ranks.is_main() or not stamp.is_file():
+        yield
+        return
+    before, files = stamp.read_bytes(), {path: path.read_bytes() for path in saved.glob("*.yaml")}
+    try:
+        yield
+    finally:
+        if stamp.read_bytes() == before:
+            for path in set(saved.glob("*.yaml")) - set(files):
+                path.unlink()
+            for path, content in files.items():
+                path.write_bytes(content)
 
 
 @contextmanager

@@ -77,7 +77,17 @@ def check(config: Config) -> None:
 
 
 def _rules(config: Config) -> list[tuple[bool, str]]:
-    trainer, hardware, quant, data = config.trainer, config.hardware, config.quant, config.data
+    return [
+        *_hardware_rules(config),
+        *_adapter_rules(config),
+        (config.resume not in ("true", "false"), f"resume={config.resume} must be true (or auto) or false"),
+        *_length_rules(config.prompt, config.trainer),
+        *_eval_rules(config.eval, config.predictions),
+    ]
+
+
+def _hardware_rules(config: Config) -> list[tuple[bool, str]]:
+    trainer, hardware, quant = config.trainer, config.hardware, config.quant
     return [
         (
             0 < hardware.max_tokens < trainer.max_length,
@@ -102,12 +112,16 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
             quant.load_in_8bit and hardware.device is Device.cpu,
             "quant=int8 trains on a GPU only; choose quant=nf4 or quant=none with hardware=cpu",
         ),
+    ]
+
+
+def _adapter_rules(config: Config) -> list[tuple[bool, str]]:
+    return [
         (
             config.phase.number > 1 and config.adapter is None and config.merge_adapter is None,
             f"phase={config.phase.number} continues an adapter and adapter=null names none; use adapter=auto, a folder "
-            "or a hub id, or train a fresh one on these data with phase=1 data="
-            + data.name
-            + ", or on the weights of the phase before with merge_adapter=auto",
+            f"or a hub id, or train a fresh one on these data with phase=1 data={config.data.name}, or on the weights of "
+            "the phase before with merge_adapter=auto",
         ),
         (
             config.adapter is not None and config.merge_adapter is not None,
@@ -115,12 +129,9 @@ def _rules(config: Config) -> list[tuple[bool, str]]:
             "choose one and set the other to null",
         ),
         (
-            config.merge_adapter is not None and hardware.fsdp,
+            config.merge_adapter is not None and config.hardware.fsdp,
             "merge_adapter needs whole weights and hardware.fsdp=true has shards of them; set hardware.fsdp=false",
         ),
-        (config.resume not in ("true", "false"), f"resume={config.resume} must be true (or auto) or false"),
-        *_length_rules(config.prompt, trainer),
-        *_eval_rules(config.eval, config.predictions),
     ]
 
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from text2sql.columns import aligned
 from text2sql.example import Example, Score, Verdict
 from text2sql.predictions import read_predictions, write_predictions  # noqa: F401  # offered here as well
 from text2sql.scorer import Scorer
@@ -197,7 +198,7 @@ def table(metrics: Mapping[str, float]) -> str:
                 [group, f"{metrics[f'{path}/examples']:.0f}", _percent(metrics, path), _interval(metrics, path)]
             )
             rows[-1].append("-" if exact is None else f"{100 * exact:.1f} %")
-    return "\n".join([_aligned(rows), "", *_remarks(metrics)])
+    return "\n".join([aligned(rows), "", *_remarks(metrics)])
 
 
 def _remarks(metrics: Mapping[str, float]) -> list[str]:
@@ -230,7 +231,7 @@ def comparison_table(named: Mapping[str, Mapping[str, float]]) -> str:
         rates = [f"{100 * metrics[f'eval/{verdict}_rate']:.1f} %" for verdict in ("unknown_column", "unknown_table")]
         by_level = [_percent(metrics, f"eval/{level}") for level in levels]
         rows.append([name, _percent(metrics, "eval"), _interval(metrics, "eval"), *by_level, *rates])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _percent(metrics: Mapping[str, float], path: str) -> str:
@@ -240,9 +241,3 @@ def _percent(metrics: Mapping[str, float], path: str) -> str:
 def _interval(metrics: Mapping[str, float], path: str) -> str:
     low, high = (100 * metrics[f"{path}/execution_accuracy_{side}"] for side in ("low", "high"))
     return f"{low:.1f} to {high:.1f}" if metrics[f"{path}/examples"] else "-"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    cells = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows)
-    return "\n".join("  ".join(row).rstrip() for row in cells)

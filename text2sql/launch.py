@@ -23,6 +23,7 @@ from typing import Any
 
 from text2sql import commandline, credentials, preemption, ranks, resuming, runs
 from text2sql.config import Config, Device
+from text2sql.driver import ending
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +41,13 @@ def run(config: Config, folder: str) -> float:
     if config.eval.after_phase == config.phase.number and ranks.is_main() and not _pruned(run):
         from text2sql import scoring
 
-        if config.resume == "true" and (evaluated := runs.read(run / "evaluation")) is not None:
-            if evaluated.get("status") == "finished":
-                return loss
-            shutil.rmtree(run / "evaluation")
-        scoring.score(replace(config, adapter=str(run / "adapter"), merge_adapter=None), str(run / "evaluation"))
-        parts = [json.loads((part / "metrics.json").read_text()) for part in (run, run / "evaluation")]
+        evaluation = run / "evaluation"
+        evaluated = runs.read(evaluation) if config.resume == "true" else None
+        if evaluated is None or evaluated.get("status") != "finished":
+            if evaluated is not None:
+                shutil.rmtree(evaluation)
+            scoring.score(replace(config, adapter=str(run / "adapter"), merge_adapter=None), str(evaluation))
+        parts = [json.loads((part / "metrics.json").read_text()) for part in (run, evaluation)]
         runs.write_json(run / "metrics.json", parts[0] | parts[1])
     return loss
 
@@ -230,19 +232,12 @@ def _first_error(rank: int, failure: Any, aside: Path) -> tuple[int, BaseExcepti
     """The rank that failed first and its error: `rank` as torch found it, unless others told of theirs earlier."""
     told = [json.loads(path.read_text(encoding="utf-8")) for path in aside.glob("rank-*.json")]
     if rank not in [one["rank"] for one in told]:
-        return rank, RuntimeError(f"rank {rank} {_how_it_ended(failure.exitcode)}; the run ends with it")
+        return rank, RuntimeError(f"rank {rank} {ending.in_words(failure.exitcode)}; the run ends with it")
     first = min(told, key=lambda one: one["time"])
     if first["ours"]:
         return first["rank"], {"ValueError": ValueError, "RuntimeError": RuntimeError}[first["type"]](first["message"])
     log.error("rank %d failed:\n%s", first["rank"], first["traceback"])
     return first["rank"], RuntimeError(f"rank {first['rank']} failed with {first['message']}")
-
-
-def _how_it_ended(exitcode: int) -> str:
-    if exitcode >= 0:
-        return f"ended with exit code {exitcode} and no error of its own"
-    cause = " (by the system, when memory is short)" if exitcode == -signal.SIGKILL else ""
-    return f"was ended by {signal.Signals(-exitcode).name}{cause}"
 
 
 @contextmanager

@@ -16,11 +16,16 @@ from text2sql.config import Config
 
 log = logging.getLogger(__name__)
 
-MAY_DIFFER = (
-    "resume tracking. hub. eval. predictions trainer.save_total_limit trainer.max_hours trainer.on_nan "
+OF_NO_EFFECT = (
+    "resume tracking. hub. trainer.save_total_limit trainer.max_hours trainer.on_nan "
     "hardware.max_cache_tokens hardware.gpu hardware.memory_gib hardware.name"
 ).split()
-"""Settings, and groups with their dot, that leave what is learned as it is to the last bit."""
+MAY_DIFFER = {
+    "train": (*OF_NO_EFFECT, "eval.", "predictions"),
+    "evaluate": (*OF_NO_EFFECT, "eval.workers"),
+}
+"""By the kind of a run its settings, and groups with their dot, that leave what it learns or finds as it is to the last bit."""
+HELD = {"train": "training that could go on", "evaluate": "evaluation whose settings are known"}
 BAD_STEPS = "bad_steps.jsonl"
 GROWING = ("history.jsonl", "samples.jsonl", BAD_STEPS)
 
@@ -48,7 +53,7 @@ def finished_loss(run: Path, config: Config) -> float | None:
     record = runs.read(run)
     if config.resume != "true" or not record or record.get("status") not in ("finished", "pruned"):
         return None
-    check_same(run, record, config)
+    check_same(run, record, config, "train")
     loss: float = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["validation/loss"]
     log.info("%s holds a %s run, which is left as it is: its validation loss is %.4f", run, record["status"], loss)
     return loss
@@ -64,19 +69,19 @@ def claim(run: Path, config: Config, **stamp: Any) -> bool:
         runs.start(run, settings=settings(config), **stamp)
         return False
     if before:
-        check_same(run, before, config)
+        check_same(run, before, config, "train")
         if runs.is_at_work(before):
             raise ValueError(f"a process is training in {run} at this moment; wait for its end or end it")
     runs.restart(run, before, settings=settings(config), **stamp)
     return True
 
 
-def check_same(run: Path, record: Mapping[str, Any], config: Config) -> None:
-    """ValueError unless the run of this stamp is the training that `config` describes, but for what MAY_DIFFER."""
+def check_same(run: Path, record: Mapping[str, Any], config: Config, kind: str) -> None:
+    """ValueError unless the run of this stamp is the `train` or `evaluate` that `config` describes, but for what MAY_DIFFER."""
     saved = record.get("settings")
-    if record.get("kind") != "train" or saved is None:
-        raise ValueError(f"resume=true: {run} holds no training that could go on; choose another hydra.run.dir=DIR")
-    ours = {key: value for key, value in settings(config).items() if not key.startswith(tuple(MAY_DIFFER))}
+    if record.get("kind") != kind or saved is None:
+        raise ValueError(f"resume=true: {run} holds no {HELD[kind]}; choose another hydra.run.dir=DIR")
+    ours = {key: value for key, value in settings(config).items() if not key.startswith(MAY_DIFFER[kind])}
     if differing := runs.differing(json.loads(json.dumps(ours)), saved):
         raise ValueError(
             f"resume=true: the run in {run} has other settings, so this would not go on with it: {'; '.join(differing)}. Leave "

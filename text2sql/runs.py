@@ -12,11 +12,11 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from text2sql import credentials
+from text2sql import credentials, overriding
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +24,19 @@ PACKAGES = (
     "torch transformers peft trl bitsandbytes accelerate datasets huggingface-hub hydra-core omegaconf wandb sqlglot"
 ).split()
 RUN_ROOTS = ("outputs", "multirun")
+ASIDE = ".before"
+"""The folder in a sweep's with what its jobs had left before they began anew: no runs to look for."""
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value`, without tokens, beside `path` and rename it into place, so a reader never sees half of it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    text = credentials.redact(json.dumps(value, indent=2, sort_keys=True, default=str))
-    aside.write_text(text + "\n", encoding="utf-8")
+    aside.write_text(_as_text(value), encoding="utf-8")
     aside.replace(path)
+
+
+def _as_text(value: Any) -> str:
+    return credentials.redact(json.dumps(value, indent=2, sort_keys=True, default=str)) + "\n"
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -46,17 +51,45 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
+def rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file that others write and may have left half a line in: those that are whole."""
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else ():
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            yield row
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty where there is none, or only half of one, or the file cannot be read."""
+    try:
+        return _object(path)
+    except OSError:
+        return {}
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def start(folder: Path, **stamp: Any) -> dict[str, Any]:
     """Claim `folder` for one run and write run.json with status `running`; returns the stamp.
 
     ValueError if another run has claimed it or if it cannot be written.
     """
     record = _stamp(stamp)
+    text = _as_text(record)  # before the file is there: others may read it at any moment
     cure = "choose another with hydra.run.dir=DIR (hydra.sweep.dir=DIR in a multirun)"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "run.json").open("x", encoding="utf-8") as file:
-            file.write(credentials.redact(json.dumps(record, indent=2, sort_keys=True, default=str)))
+            file.write(text)
     except FileExistsError:
         raise ValueError(f"{folder} already holds a run; {cure}, or go on with a training by resume=true") from None
     except OSError as error:
@@ -89,25 +122,33 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
+def below(folder: Path) -> list[Path]:
+    """The folders in and below `folder` that hold a run, by name."""
+    return sorted(path.parent for path in folder.rglob("run.json") if ASIDE not in path.parts)
+
+
 def read(folder: Path) -> dict[str, Any] | None:
     """The stamp in `folder`: None where there is none, an empty one if it was broken off while it was written."""
     try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return _object(folder / "run.json")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 def process(pid: int | None = None) -> dict[str, Any] | None:
     """This process, or that of number `pid`, so that no later one is taken for it; None where it has ended or is not known."""
+    pid = pid or os.getpid()
+    began, boot = began_at(pid), Path("/proc/sys/kernel/random/boot_id")
+    return None if began is None else {"pid": pid, "boot": boot.read_text(encoding="ascii").strip(), "ticks": began}
+
+
+def began_at(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot; None if it has ended or the system does not tell."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        fields = Path(f"/proc/{pid or os.getpid()}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] == "Z" else {"pid": pid or os.getpid(), "boot": boot, "ticks": int(fields[19])}
+    return None if fields[0] in "ZX" else int(fields[19])
 
 
 def is_at_work(record: Mapping[str, Any]) -> bool:
@@ -196,16 +237,19 @@ def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
 def find_parent(folder: Path, fingerprint: Mapping[str, Any], phase: int, seed: int, root: Path) -> Path:
     """The adapter folder of the finished run of `phase` that this run continues.
 
-    The runs beside `folder` (same sweep) come first, there those of the same seed; then the newest under root/outputs and
-    root/multirun. ValueError, with each candidate and why it was passed over, when there is none.
+    The runs beside `folder` (same sweep) come first, of them those that were typed most like this one, then those of the
+    same seed; after them the newest under root/outputs and root/multirun. ValueError, with each candidate and why it was
+    passed over, when there is none.
     """
     in_sweep = (folder.parent / "multirun.yaml").exists()
-    siblings = sorted(folder.parent.glob("*/run.json")) if in_sweep else []
-    elsewhere = sorted(path for name in RUN_ROOTS for path in (root / name).rglob("run.json"))
+    siblings = sorted(path.parent for path in folder.parent.glob("*/run.json")) if in_sweep else []
+    elsewhere = [run for name in RUN_ROOTS for run in below(root / name)]
     passed: list[str] = []
     for group in (siblings, elsewhere):
-        records = {path.parent: json.loads(path.read_text(encoding="utf-8")) for path in group if path.parent != folder}
+        records = {run: read(run) or {} for run in group if run != folder}
         candidates = {path: record for path, record in records.items() if record.get("phase") == phase}
+        if group is siblings:
+            candidates = _typed_most_like(folder, candidates)
         unfit = {path: _unfit(record, fingerprint) for path, record in candidates.items()}
         matches = [
             (group is siblings and candidates[path].get("seed") == seed, candidates[path]["finished"], path)
@@ -222,6 +266,16 @@ def find_parent(folder: Path, fingerprint: Mapping[str, Any], phase: int, seed: 
         f"adapter=auto found no finished phase-{phase} run to continue in {root}/{{{','.join(RUN_ROOTS)}}}; train one with "
         f"`python train.py phase={phase}` or name one with adapter=FOLDER. Passed over:{listed}"
     )
+
+
+def _typed_most_like(folder: Path, candidates: Mapping[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
+    """The candidates that share most overrides with the job in `folder`.
+
+    In a sweep over phases and rates each phase 2 has a phase 1 of its own rate, and no other may take its place.
+    """
+    ours = set(overriding.saved(folder) or ())
+    shared = {path: len(ours.intersection(overriding.saved(path) or ())) for path in candidates}
+    return {path: record for path, record in candidates.items() if shared[path] == max(shared.values())}
 
 
 def _unfit(record: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from text2sql import cache, credentials, hub, prompts, report, runs
+from text2sql import cache, credentials, hub, prompts, report, resuming, runs
 from text2sql import config as configuration
 from text2sql.config import Config
 from text2sql.driver import resume
@@ -50,7 +50,7 @@ def score(config: Config, folder: str) -> float:
     anything a user can mend.
     """
     credentials.redact_logs()
-    if config.resume == "true" and (done := resume.finished_value(Path(folder))) is not None:
+    if config.resume == "true" and (done := _finished(Path(folder), config)) is not None:
         return done
     judged = f"{label(config)} on {config.data.name}"
     log.info("scoring %s (%s), by %s rules", judged, config.data.path, config.eval.rules.name)
@@ -59,7 +59,7 @@ def score(config: Config, folder: str) -> float:
     run = Path(folder)
     prompts.check_style(config.prompt)
     data.check(config.data)
-    runs.start(run, kind="evaluate", seed=config.seed, label=label(config))
+    runs.start(run, kind="evaluate", seed=config.seed, label=label(config), settings=resuming.settings(config))
     started = time.monotonic()
     try:
         metrics, rows, about = _score(config, run)
@@ -73,6 +73,16 @@ def score(config: Config, folder: str) -> float:
     page = report.write_page(run)
     log.info("%s\n%s\n%s", judged, evaluation.table(metrics), page)
     return metrics["eval/execution_accuracy"]
+
+
+def _finished(run: Path, config: Config) -> float | None:
+    """The execution accuracy of the finished evaluation in the folder `run`, if any; ValueError if that is another one."""
+    accuracy = resume.finished_value(run)
+    if accuracy is None:
+        return None
+    resuming.check_same(run, runs.read(run) or {}, config, "evaluate")
+    log.info("%s holds a finished evaluation, which is left as it is: its accuracy is %.4f", run, accuracy)
+    return accuracy
 
 
 def label(config: Config) -> str:

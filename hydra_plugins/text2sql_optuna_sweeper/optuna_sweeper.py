@@ -1,4 +1,4 @@
-"""The plugin that Hydra finds: it composes, launches and tells; text2sql.studies knows the study."""
+"""The plugin, which Hydra finds here and makes by its `_target_`: what it is asked by text2sql.studies it asks of Hydra."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         """Launch jobs until the study in the sweep's folder has n_trials of them.
 
-        ValueError for what is wrong with the settings, before any job; HydraException if some jobs failed, after all.
+        ValueError for what is wrong with the settings, before any job; JobsFailed if some jobs failed, after all.
         """
         from text2sql.studies import driver
 

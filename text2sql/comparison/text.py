@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from text2sql.columns import aligned
 from text2sql.comparison.results import Comparison, Flip, Result
 
 COLUMNS = 100
@@ -44,7 +45,7 @@ def _results(results: Sequence[Result]) -> str:
     for one in results:
         interval = f"{100 * one.interval[0]:.1f} to {100 * one.interval[1]:.1f}" if one.interval else "-"
         rows.append([one.run, f"{one.questions}", f"{one.correct}", f"{100 * one.accuracy:.1f} %", interval])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _differences(comparison: Comparison) -> str:
@@ -57,7 +58,7 @@ def _differences(comparison: Comparison) -> str:
         counts = [f"{len(one.lost)}", f"{len(one.gained)}"]
         p_values = [f"{one.p_value:.2g}", f"{one.p_holm:.2g}"]
         rows.append([one.run, f"{100 * one.difference:+.1f}", interval, *counts, *p_values])
-    return _aligned(rows if several else [row[:-1] for row in rows])
+    return aligned(rows if several else [row[:-1] for row in rows])
 
 
 def _settings(comparison: Comparison) -> str:
@@ -69,7 +70,7 @@ def _settings(comparison: Comparison) -> str:
     width = max(10, (COLUMNS - key_width) // len(names) - 2)
     rows = [[title, *names]]
     rows += [[_line(key, key_width), *_fitted(values, width)] for key, values in comparison.settings.items()]
-    return _aligned(rows, left=len(names) + 1)
+    return aligned(rows, left=len(names) + 1)
 
 
 def _fitted(values: Sequence[str | None], width: int) -> list[str]:
@@ -100,11 +101,3 @@ def _line(text: str, width: int) -> str:
 
 def _wrapped(text: str) -> str:
     return textwrap.fill(text, COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-
-
-def _aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Rows of equally many cells, the first `left` of them set to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    justify = [str.ljust] * left + [str.rjust] * (len(widths) - left)
-    cells = ([side(cell, width) for side, cell, width in zip(justify, row, widths)] for row in rows)
-    return "\n".join("  ".join(row).rstrip() for row in cells)

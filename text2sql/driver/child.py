@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 OUTPUT = "output.log"
 GRACE_S = 10.0
 LOOKS_EVERY_S = 0.5
+MAX_REASON = 4_000
+"""Characters of a reason that are sent. A pipe holds 64 KiB, and the driver reads it when the job has ended."""
 FINISHED, FAILED, INTERRUPTED = "finished", "failed", "interrupted"
 Explain = Callable[[BaseException], "str | None"]
 
@@ -31,8 +33,8 @@ def run(
 ) -> None:
     """Run the job and send (how it ended, its value or reason, the error's type). `explain` gives a user's mistake in words.
 
-    The process leads a group of its own, so that a Ctrl-C in the terminal reaches the driver alone, and so that what the
-    job has started can be ended with it.
+    A long reason is cut, for the job's output has it whole. The process leads a group of its own, so that a Ctrl-C in the
+    terminal reaches the driver alone, and so that what the job has started can be ended with it.
     """
     os.setsid()
     lock.forget()
@@ -45,7 +47,7 @@ def run(
     atexit._clear()  # those of the driver are not this process's
     try:
         how, said, error_type = _outcome(call, explain)
-        connection.send((how, said, error_type))
+        connection.send((how, said if how == FINISHED else said[:MAX_REASON], error_type))
     finally:
         connection.close()
         atexit._run_exitfuncs()  # multiprocessing calls none before Python 3.13, and W&B counts on them

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 from text2sql import runs
 from text2sql.driver.child import OUTPUT
@@ -17,18 +15,18 @@ log = logging.getLogger(__name__)
 LAST_LINES, MAX_CHARACTERS = 10, 4_000
 
 
-def reason(exit_code: int) -> str:
-    """How a process ended that sent no result."""
+def in_words(exit_code: int) -> str:
+    """How a process ended that said nothing itself, after its name."""
     if exit_code >= 0:
-        return f"its process ended with exit code {exit_code} and no result"
+        return f"ended with exit code {exit_code} and no result"
     cause = " (by the system, when memory is short)" if exit_code == -signal.SIGKILL else ""
-    return f"its process was ended by {signal.Signals(-exit_code).name}{cause}"
+    return f"was ended by {signal.Signals(-exit_code).name}{cause}"
 
 
 def stamp(folder: Path, status: str, why: str, exit_code: int) -> None:
     """Write the end into every run.json of the job that still says `running`, and leave all else in them as it is."""
     for run in (folder, folder / "evaluation"):
-        if _status(run) != "running":
+        if runs.read_object(run / "run.json").get("status") != "running":
             continue
         try:
             runs.finish(run, status, error=why, exit_code=exit_code, last_lines=last_lines(folder))
@@ -56,11 +54,3 @@ def last_lines(folder: Path) -> list[str]:
         text = file.read().decode(errors="replace")
     lines = [line.rstrip().rpartition("\r")[2] for line in text.split("\n")]
     return [line for line in lines if line][-LAST_LINES:]
-
-
-def _status(run: Path) -> Any:
-    try:
-        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record.get("status") if isinstance(record, dict) else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
 
 
 def visible() -> list[str]:
@@ -19,7 +18,7 @@ def visible() -> list[str]:
     return [str(number) for number, _ in enumerate(line for line in listed.splitlines() if line.startswith("GPU "))]
 
 
-def environments(processes: int, gpus_per_job: int, gpus: Sequence[str]) -> list[dict[str, str]]:
+def environments(processes: int, gpus_per_job: int) -> list[dict[str, str]]:
     """The variables of each slot: its own GPUs and its share of the cores.
 
     One job at a time sees all that there is. ValueError if there are too few GPUs, unless there are none at all: then
@@ -28,7 +27,7 @@ def environments(processes: int, gpus_per_job: int, gpus: Sequence[str]) -> list
     if processes == 1:
         return [{}]
     found: list[dict[str, str]] = [_threads(processes) for _ in range(processes)]
-    if gpus_per_job == 0 or not gpus:
+    if gpus_per_job == 0 or not (gpus := visible()):
         return found
     if processes * gpus_per_job > len(gpus):
         raise ValueError(

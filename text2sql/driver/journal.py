@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -30,21 +29,12 @@ def note(sweep: Path, job: int, event: str, **more: Any) -> None:
 
 
 def note_start(sweep: Path, job: int, pid: int) -> None:
-    note(sweep, job, STARTED, pid=pid, host=socket.gethostname(), process_started=_started(pid))
+    note(sweep, job, STARTED, pid=pid, host=socket.gethostname(), process_started=runs.began_at(pid))
 
 
 def read(sweep: Path) -> list[dict[str, Any]]:
     """All lines but those that a dying driver wrote half."""
-    rows = []
-    path = sweep / NAME
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("job"), int):
-            rows.append(row)
-    return rows
+    return [row for row in runs.rows(sweep / NAME) if isinstance(row.get("job"), int)]
 
 
 def end_leftovers(sweep: Path) -> None:
@@ -57,12 +47,12 @@ def end_leftovers(sweep: Path) -> None:
     left = [row for row in last.values() if row.get("event") == STARTED and row.get("host") == socket.gethostname()]
     for row in left:
         pid, began = row.get("pid"), row.get("process_started")
-        if not isinstance(pid, int) or began is None or _started(pid) != began:
+        if not isinstance(pid, int) or began is None or runs.began_at(pid) != began:
             continue
         log.warning("job %d of an earlier driver still runs as pid %d and is ended", row["job"], pid)
         end_group(pid)
         deadline = time.monotonic() + LONGEST_WAIT_S
-        while _started(pid) == began:
+        while runs.began_at(pid) == began:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"job {row['job']} of an earlier driver still runs as pid {pid} and does not end")
             time.sleep(0.02)
@@ -74,12 +64,3 @@ def end_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):  # macOS says the second of a group of zombies
         return
-
-
-def _started(pid: int) -> int | None:
-    """When the process began, in clock ticks since boot; None if it has ended or the system does not tell."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])

@@ -74,7 +74,6 @@ class _State:
     sweep: Path
     environments: Sequence[Mapping[str, str]]
     explain: child.Explain
-    start_method: str
     waiting: list[Job]
     running: dict[int, _Running] = field(default_factory=dict)
     ended: dict[int, Ended] = field(default_factory=dict)
@@ -87,7 +86,6 @@ def run(
     *,
     explain: child.Explain,
     kept: Sequence[Ended] = (),
-    start_method: str = START_METHOD,
 ) -> tuple[list[Ended], signal.Signals | None]:
     """Run the jobs, as many at a time as there are `environments`; returns how each ended, and the signal that cut it short.
 
@@ -95,7 +93,7 @@ def run(
     same signal and are waited for; a second one kills them. Jobs that were not started are not among those returned.
     """
     in_order = sorted(jobs, key=lambda job: (job.phase, job.number))
-    state = _State(sweep, environments, explain, start_method, in_order, ended={one.number: one for one in kept})
+    state = _State(sweep, environments, explain, in_order, ended={one.number: one for one in kept})
     with _signals() as caught:
         try:
             while state.running or (state.waiting and not caught):
@@ -132,7 +130,7 @@ def _start_next(state: _State) -> bool:
 
 
 def _start(state: _State, job: Job, slot: int) -> _Running:
-    context: Any = multiprocessing.get_context(state.start_method)
+    context: Any = multiprocessing.get_context(START_METHOD)
     reads, writes = context.Pipe(duplex=False)
     output = job.folder / child.OUTPUT
     shown = output.stat().st_size if output.exists() else 0
@@ -184,12 +182,13 @@ def _how_it_ended(one: _Running, told_to_end: bool) -> Ended:
         how, said, error_type = NOTHING_SENT
     if how == child.FINISHED:
         return about(how, value=said)
-    if not how:
+    sent = bool(how)
+    if not sent:
         how = child.INTERRUPTED if told_to_end else child.FAILED
-        said, error_type = ending.reason(code), "ProcessEnded"
-        ending.stamp(job.folder, how, said, code)
-        ending.write_complaint(job.folder, said)
+        said, error_type = f"its process {ending.in_words(code)}", "ProcessEnded"
     ending.stamp(job.folder, how, said, code)
+    if not sent:
+        ending.write_complaint(job.folder, said)  # after the stamp, which has the last lines of the job itself
     return about(how, reason=said, error_type=error_type)
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
-import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from text2sql import overriding, runs
 from text2sql.driver import lock
 
 log = logging.getLogger(__name__)
 
 SWEEPS = Path("multirun")
 SCRIPTS = ("train", "evaluate")
-ASIDE = ".before"
 ENDS_AT_ONCE = ("-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion", "--version")
 MAX_LISTED = 10
 
@@ -29,49 +30,49 @@ def prepare(arguments: Sequence[str], script: str) -> list[str]:
     asked = list(arguments)
     if not {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(asked) or set(ENDS_AT_ONCE) & set(asked):
         return asked
-    named = _value(asked, "hydra.sweep.dir")
-    if (_value(asked, "resume") or "").lower() not in ("true", "auto"):
+    named = value(asked, "hydra.sweep.dir")
+    if (value(asked, "resume") or "").lower() not in ("true", "auto"):
         if named and "${" not in named and (Path(named) / "multirun.yaml").exists():
             raise ValueError(
                 f"{named} holds a sweep already; go on with it by adding resume=true (or `text2sql resume {named}`), or "
                 "choose another folder with hydra.sweep.dir=DIR"
             )
         return asked
-    typed = [one for one in asked if not one.startswith("-") and not one.startswith(("hydra.", "hydra/"))]
+    named_config, others = options(asked)
+    flags = _flags(named_config.config_dir, named_config.config_name or script, script)
+    typed = [*flags, *(one for one in others if not one.startswith(("-", "hydra.", "hydra/")))]
     sweep = _check(Path(named), typed, script) if named else _find(typed, script)
     lock.hold(sweep)
-    return asked if named else [*asked, f"hydra.sweep.dir={literal(str(sweep))}"]
+    return asked if named else [*asked, f"hydra.sweep.dir={overriding.literal(str(sweep))}"]
+
+
+def options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Which config a command line names (config_dir, config_name, config_path), and its other arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option, short in (("--config-dir", "-cd"), ("--config-name", "-cn"), ("--config-path", "-cp")):
+        parser.add_argument(option, short)
+    return parser.parse_known_args(arguments)
 
 
 def command(sweep: Path) -> tuple[str, Path, list[str]]:
     """What `python train.py ...` continues the sweep: the script's name, the folder to type it in, the arguments.
 
+    That folder is the one it was typed in, wherever the sweep's is, for data.path and others may be relative to it.
     ValueError for what is no sweep of train.py or evaluate.py, or cannot be read.
     """
     hydra = _read(sweep)
     name = _script(hydra)
     if name not in SCRIPTS:
         raise ValueError(f"{sweep} is a sweep of {name or 'an unknown script'}.py, not of train.py or evaluate.py")
-    overrides = _mapping(hydra.get("overrides"))
-    runtime = _mapping(hydra.get("runtime"))
-    recorded = Path(str(runtime.get("cwd") or "."))
-    is_here = recorded.is_dir() and sweep.resolve().is_relative_to(recorded)
-    folder = recorded if is_here else Path.cwd()
-    typed = [one for one in _texts(overrides.get("task")) if not _is_resume(one)]
-    settings = [
-        one for one in _texts(overrides.get("hydra")) if not one.startswith(("hydra.sweep.dir=", "hydra.mode="))
-    ]
+    recorded = Path(str(_mapping(hydra.get("runtime")).get("cwd") or "."))
+    folder = recorded.resolve() if recorded.is_dir() else Path.cwd()
+    typed = [one for one in _typed(hydra) if not overriding.is_resume(one)]
+    hydras_own = _texts(_mapping(hydra.get("overrides")).get("hydra"))
+    settings = [one for one in hydras_own if not one.startswith(("hydra.sweep.dir=", "hydra.mode="))]
     resolved = sweep.resolve()
-    place = resolved.relative_to(recorded) if is_here else resolved
-    arguments = [*_config(hydra, name), *typed, *settings, "resume=true", f"hydra.sweep.dir={literal(str(place))}"]
+    place = resolved.relative_to(folder) if resolved.is_relative_to(folder) else resolved
+    arguments = [*typed, *settings, "resume=true", f"hydra.sweep.dir={overriding.literal(str(place))}"]
     return name, folder, ["-m", *arguments]
-
-
-def literal(text: str) -> str:
-    """The text as a value for Hydra, quoted where its grammar would read more into it."""
-    if all(character.isalnum() or character in "/._:@+-" for character in text):
-        return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def finished_value(folder: Path, needs: str | None = None) -> float | None:
@@ -79,7 +80,7 @@ def finished_value(folder: Path, needs: str | None = None) -> float | None:
 
     `needs` names a metric that the job has only if it came to its very end (an evaluation after the phase).
     """
-    stamp, metrics = _object(folder / "run.json"), _object(folder / "metrics.json")
+    stamp, metrics = runs.read_object(folder / "run.json"), runs.read_object(folder / "metrics.json")
     name = "eval/execution_accuracy" if stamp.get("kind") == "evaluate" else "validation/loss"
     value = metrics.get(name)
     status = stamp.get("status")
@@ -92,7 +93,7 @@ def finished_value(folder: Path, needs: str | None = None) -> float | None:
 
 def check_same(folder: Path, overrides: Sequence[str]) -> None:
     """ValueError if the run in `folder` was started with other overrides than these."""
-    before = saved_overrides(folder)
+    before = overriding.saved(folder)
     if not (folder / "run.json").exists() or before is None:
         return  # nothing is lost by starting there
     if (was := _comparable(before)) != (would_be := _comparable(overrides)):
@@ -100,17 +101,6 @@ def check_same(folder: Path, overrides: Sequence[str]) -> None:
             f"{folder} was run with `{' '.join(was)}` and its number would now be `{' '.join(would_be)}`; type the sweep's "
             "own overrides, or start a new sweep without resume=true"
         )
-
-
-def saved_overrides(folder: Path) -> list[str] | None:
-    """The overrides that the run in `folder` was started with; None where it has saved none."""
-    import yaml
-
-    try:
-        found = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
-    return _texts(found) if isinstance(found, list) else None
 
 
 def make_room(folder: Path) -> None:
@@ -125,7 +115,7 @@ def make_room(folder: Path) -> None:
     target = next(
         path
         for number in itertools.count(1)
-        if not (path := folder.parent / ASIDE / f"{folder.name}.{number}").exists()
+        if not (path := folder.parent / runs.ASIDE / f"{folder.name}.{number}").exists()
     )
     target.parent.mkdir(exist_ok=True)
     folder.rename(target)
@@ -145,10 +135,10 @@ def _find(typed: Sequence[str], script: str) -> Path:
         except ValueError as error:
             listed.append(str(error))
             continue
-        task = _texts(_mapping(hydra.get("overrides")).get("task"))
-        if _script(hydra) == script and _comparable(task) == _comparable(typed):
+        was = _typed(hydra)
+        if _script(hydra) == script and _comparable(was) == _comparable(typed):
             return path.parent
-        listed.append(f"{path.parent}: python {_script(hydra)}.py -m {' '.join(_comparable(task))}")
+        listed.append(f"{path.parent}: python {_script(hydra)}.py -m {' '.join(_comparable(was))}")
     more = [f"... and {len(listed) - MAX_LISTED} older ones"] if len(listed) > MAX_LISTED else []
     there = "".join(f"\n  {line}" for line in [*listed[:MAX_LISTED], *more]) or " none"
     raise ValueError(
@@ -174,7 +164,7 @@ def _check(sweep: Path, typed: Sequence[str], script: str) -> Path:
         raise ValueError(
             f"hydra.sweep.dir={sweep} is a sweep of {_script(hydra) or 'an unknown script'}.py, not {script}.py"
         )
-    was, would_be = _comparable(_texts(_mapping(hydra.get("overrides")).get("task"))), _comparable(typed)
+    was, would_be = _comparable(_typed(hydra)), _comparable(typed)
     if was != would_be:
         raise ValueError(
             f"hydra.sweep.dir={sweep} was typed with `{' '.join(was)}` and not with `{' '.join(would_be)}`; "
@@ -207,13 +197,19 @@ def _cure(sweep: Path) -> str:
     )
 
 
-def _config(hydra: Mapping[str, Any], script: str) -> list[str]:
-    """The flags of a sweep over a saved config (--config-dir, --config-name); none for our own."""
-    name = str(_mapping(hydra.get("job")).get("config_name") or script)
+def _typed(hydra: Mapping[str, Any]) -> list[str]:
+    """What the sweep was typed with: its config, if that was a saved one, and the jobs' overrides."""
+    name = str(_mapping(hydra.get("job")).get("config_name") or _script(hydra))
     sources = _mapping(hydra.get("runtime")).get("config_sources") or []
     folders = [one["path"] for one in sources if isinstance(one, dict) and one.get("provider") == "command-line"]
-    flags = ["--config-dir", str(folders[0])] if folders else []
-    return flags + (["--config-name", name] if name != script else [])
+    task = _texts(_mapping(hydra.get("overrides")).get("task"))
+    return [*_flags(next(iter(folders), None), name, _script(hydra)), *task]
+
+
+def _flags(folder: str | None, name: str, script: str) -> list[str]:
+    """The flags that name a saved config; none for our own."""
+    named = [f"--config-name={name}"] if name != script else []
+    return [f"--config-dir={os.path.abspath(folder)}", *named] if folder else named
 
 
 def _script(hydra: Mapping[str, Any]) -> str:
@@ -221,14 +217,12 @@ def _script(hydra: Mapping[str, Any]) -> str:
 
 
 def _comparable(overrides: Sequence[str]) -> list[str]:
-    return sorted(one for one in overrides if not _is_resume(one) and not one.startswith(("hydra.", "hydra/")))
+    return sorted(
+        one for one in overrides if not overriding.is_resume(one) and not one.startswith(("hydra.", "hydra/"))
+    )
 
 
-def _is_resume(override: str) -> bool:
-    return override.lstrip("+").startswith("resume=")
-
-
-def _value(arguments: Sequence[str], key: str) -> str | None:
+def value(arguments: Sequence[str], key: str) -> str | None:
     """The last value typed for `key`, without the quotes around it."""
     values = [one.partition("=")[2] for one in arguments if one.partition("=")[0].lstrip("+") == key]
     return values[-1].strip("'\"") if values else None
@@ -240,11 +234,3 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _texts(value: Any) -> list[str]:
     return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return _mapping(value)

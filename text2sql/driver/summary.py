@@ -11,6 +11,10 @@ from text2sql.driver.child import FAILED, FINISHED, INTERRUPTED, OUTPUT
 from text2sql.driver.processes import Ended
 
 
+class JobsFailed(RuntimeError):
+    """Some jobs of a sweep failed, and the others are done: the sweep ends with exit code 1."""
+
+
 @dataclass
 class Summary:
     """The jobs that ended, by their number in each sweep's folder, and how many were not started."""

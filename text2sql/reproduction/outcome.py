@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from text2sql import evaluation, runs
+from text2sql.columns import aligned
 from text2sql.reproduction.differences import Difference
 from text2sql.reproduction.plan import Plan
 
@@ -140,8 +141,7 @@ def table(rows: Sequence[Row]) -> str:
     words = {True: "yes", False: "NO", None: "not judged"}
     lines = [["metric", "expected", "got", "difference", "within tolerance"]]
     lines += [[row.metric, row.expected, row.got, row.difference, words[row.within]] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    return aligned(lines, left=len(lines[0]))
 
 
 def footnote(of_losses: float, asked: float | None = None) -> str:

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from text2sql import commandline
+from text2sql import commandline, overriding
 from text2sql import config as configuration
 from text2sql.config import SAVED_WITH_ADAPTER, Config
 from text2sql.reproduction.recorded import Recorded, read, unknown_keys
@@ -185,6 +185,5 @@ def literal(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(literal, value))}]"
     if isinstance(value, str):
-        # A backslash only counts before a quote, of which one stands at the end.
-        return "'" + re.sub(r"(\\+)$", r"\1\1", re.sub(r"(\\*)'", r"\1\1\\'", value)) + "'"
+        return overriding.quoted(value)
     return repr(value)

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from text2sql import config as configuration
-from text2sql import multirun
+from text2sql import multirun, overriding
 from text2sql.driver import lock
-from text2sql.driver.summary import SUMMARY
+from text2sql.driver.summary import SUMMARY, JobsFailed
 from text2sql.studies import pruning
 from text2sql.studies.settings import LIVE_ACCURACY, Direction, Pruner, Settings
 from text2sql.studies.space import Space, parse
@@ -41,7 +40,7 @@ class Hydra(Protocol):
 def drive(settings: Settings, folder: Path, typed: Sequence[str], hydra: Hydra) -> list[Any]:
     """Run the study in `folder`, or what is missing of it, and return what its jobs returned.
 
-    ValueError before the first job for what is wrong; HydraException when some jobs have failed, once all are done.
+    ValueError before the first job for what is wrong; JobsFailed when some jobs have failed, once all are done.
     """
     try:
         import optuna  # noqa: F401
@@ -62,7 +61,7 @@ def drive(settings: Settings, folder: Path, typed: Sequence[str], hydra: Hydra) 
     if (failed := trials.failures()) and SUMMARY.all_finished:  # where the launcher has not told of them
         multirun.log_table(folder)
         listed = "; ".join(f"job {number}: {reason}" for number, reason in list(failed.items())[:MAX_LISTED])
-        raise HydraException(f"{len(failed)} of {trials.num_jobs} jobs failed, the others are done: {listed}")
+        raise JobsFailed(f"{len(failed)} of {trials.num_jobs} jobs failed, the others are done: {listed}")
     return returned
 
 
@@ -99,12 +98,11 @@ def _launch(jobs: list[Job], trials: Trials, settings: Settings, hydra: Hydra) -
 
 
 def _overrides(job: Job, launched_as: int, trials: Trials, settings: Settings) -> list[str]:
-    said = pruning.variable(trials.where, settings.study_name, job.trial)
-    quoted = "'" + said.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    said = overriding.quoted(pruning.variable(trials.where, settings.study_name, job.trial))
     overrides = [one for one in trials.space.overrides(job.params) if not (job.again and one.startswith("resume="))]
     overrides += ["resume=true"] if job.again else []
     overrides += [f"hydra.sweep.subdir='{job.number}'"] if job.number != launched_as else []
-    overrides += [f"++hydra.job.env_set.{pruning.VARIABLE}={quoted}"] if settings.pruner is not Pruner.none else []
+    overrides += [f"++hydra.job.env_set.{pruning.VARIABLE}={said}"] if settings.pruner is not Pruner.none else []
     return overrides
 
 

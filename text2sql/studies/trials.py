@@ -6,13 +6,13 @@ the same folder, so that the numbering is stable and the study ends with exactly
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from text2sql import runs
 from text2sql.studies import storage
 from text2sql.studies.settings import Pruner, Sampler, Settings
 from text2sql.studies.space import Space
@@ -144,7 +144,7 @@ class Trials:
     def _outcome(self, number: int, error: str | None) -> tuple[Any, float | None, str | None]:
         """(state, value, reason) of a job: what is not in its folder did not happen."""
         states, run = self.optuna.trial.TrialState, self._run(number)
-        stamp, metric = _read(run / "run.json"), self.settings.metric
+        stamp, metric = runs.read_object(run / "run.json"), self.settings.metric
         if error is not None:
             return states.FAIL, None, error
         if stamp.get("status") == "pruned":
@@ -210,17 +210,10 @@ def _to_compare(about: dict[str, Any]) -> dict[str, Any]:
 
 
 def _finished(run: Path) -> bool:
-    return _read(run / "run.json").get("status") == "finished"
+    return runs.read_object(run / "run.json").get("status") == "finished"
 
 
 def _metrics(run: Path) -> dict[str, float]:
-    return {key: value for key, value in _read(run / "metrics.json").items() if isinstance(value, int | float)}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The JSON object in a job's file; empty where the job has not come to write it, or only half."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return {
+        key: value for key, value in runs.read_object(run / "metrics.json").items() if isinstance(value, int | float)
+    }

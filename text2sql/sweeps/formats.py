@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from text2sql.columns import aligned
 from text2sql.sweeps import overrides, repeat
 from text2sql.sweeps.overrides import one_line
 from text2sql.sweeps.table import Group, Line, Table, interval, is_of_its_phase, is_share, lower_is_better
@@ -115,13 +116,13 @@ def as_text(table: Table) -> str:
     left = 1 + len(_about_titles(table))
     if any(line.job.reason for line in table.lines):
         jobs = [[*map(_cut, row[:-1]), _cut_end(row[-1])] for row in job_rows(table)]
-        blocks = [_aligned(jobs, left, 2)]
+        blocks = [aligned(jobs, left, 2)]
     else:
-        blocks = [_aligned([list(map(_cut, row[:-1])) for row in job_rows(table)], left, 1)]
+        blocks = [aligned([list(map(_cut, row[:-1])) for row in job_rows(table)], left, 1)]
     blocks.append(order_said(table))
     if table.groups:
         groups = [[_cut(cell) for cell in row] for row in group_rows(table)]
-        blocks.append(f"{groups_said(table)}\n{_aligned(groups, left - 1, 0)}")
+        blocks.append(f"{groups_said(table)}\n{aligned(groups, left - 1, 0)}")
     commands = repeat_lines(table)
     if commands:
         blocks.append("\n".join(f"{how}:\n  {command}" for how, command in commands))
@@ -134,15 +135,6 @@ def _cut(text: str) -> str:
 
 def _cut_end(text: str) -> str:
     return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 3]}..."
-
-
-def _aligned(rows: Sequence[Sequence[str]], left: int, left_at_end: int) -> str:
-    """Columns in line: the first `left` and the last `left_at_end` set to the left, the numbers between to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    middle = len(widths) - left - left_at_end
-    justify = [str.ljust] * left + [str.rjust] * middle + [str.ljust] * left_at_end
-    cells = ([side(cell, width) for side, cell, width in zip(justify, row, widths)] for row in rows)
-    return "\n".join("  ".join(row).rstrip() for row in cells)
 
 
 def csv_rows(table: Table) -> Rows:

@@ -10,16 +10,16 @@ import json
 import math
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from text2sql import evaluation
+from text2sql import evaluation, runs
 from text2sql.sweeps import overrides
 
 FINISHED, RUNNING, UNREADABLE, NOT_STARTED = "finished", "running", "unreadable", "not started"
-NO_JOBS_INSIDE = {".hydra", ".before", ".git", "adapter", "checkpoints", "plots", "wandb"}
+NO_JOBS_INSIDE = {".hydra", runs.ASIDE, ".git", "adapter", "checkpoints", "plots", "wandb"}
 NO_STAMP = "no run.json: it has only just begun, or ended before it could write one, as when a setting is refused"
 MAX_REASON = 300
 """Characters of a reason; an error may be pages long."""
@@ -156,7 +156,7 @@ def _metrics(folder: Path, leave_out: Collection[str]) -> tuple[dict[str, float]
     """The finite numbers of metrics.json, with `seconds` for training and evaluating together."""
     found, problem = _read_object(folder / "metrics.json")
     if leave_out and (folder / "predictions.jsonl").is_file():
-        rows = [row for row in _rows(folder / "predictions.jsonl") if row.get("db_id") not in leave_out]
+        rows = [row for row in runs.rows(folder / "predictions.jsonl") if row.get("db_id") not in leave_out]
         found = evaluation.metrics(rows)
     metrics = {overrides.one_line(key): float(value) for key, value in found.items() if _is_number(value)}
     taken = [metrics[key] for key in ("train/seconds", "eval/seconds") if key in metrics]
@@ -192,23 +192,11 @@ def _progress(folder: Path) -> str:
 
 def losses(folder: Path) -> dict[str, list[tuple[float, float]]]:
     """Points (step, loss) of history.jsonl, without what is no number; its last line may be half written."""
-    rows = list(_rows(folder / "history.jsonl"))
+    rows = list(runs.rows(folder / "history.jsonl"))
     return {
         name: [(row["step"], row[key]) for row in rows if _is_number(row.get("step")) and _is_number(row.get(key))]
         for name, key in (("training", "loss"), ("validation", "eval_loss"))
     }
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        return
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict):
-            yield row
 
 
 def _last_complaint(folder: Path) -> str:

@@ -14,10 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from text2sql.overriding import is_resume, read_yaml, saved
+
 MAX_PLANNED = 10_000
 MAX_DIGITS = 10
-MAX_BYTES = 2_000_000
-"""A config that is larger is none of ours."""
 DELETED = "(deleted)"
 
 
@@ -48,25 +48,6 @@ def sort_key(text: str | None) -> tuple[int, float, str]:
     return (0, value, "") if value is not None else (1, 0.0, text) if text is not None else (2, 0.0, "")
 
 
-def read_yaml(path: Path) -> Any:
-    """What the YAML file holds; None where it is missing or cannot be read."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return None if found.st_size > MAX_BYTES else _parsed(path, found.st_mtime_ns, found.st_size)
-
-
-@lru_cache(maxsize=4096)
-def _parsed(path: Path, changed: int, size: int) -> Any:
-    import yaml
-
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError):
-        return None
-
-
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -76,12 +57,7 @@ def typed(folder: Path) -> tuple[str, ...]:
 
     Without resume=true, which says how the job was started last and nothing about what it is.
     """
-    found = read_yaml(folder / ".hydra" / "overrides.yaml")
-    return tuple(one for one in found if isinstance(one, str) and not _resumes(one)) if isinstance(found, list) else ()
-
-
-def _resumes(override: str) -> bool:
-    return override.lstrip("+").startswith("resume=")
+    return tuple(one for one in saved(folder) or () if not is_resume(one))
 
 
 def script(folder: Path) -> str:
@@ -126,7 +102,7 @@ def planned(sweep: Path) -> list[tuple[str, ...]]:
         return []
     asked = [f"{key}={value}" for key, value in _mapping(sweeper.get("params")).items()]
     task = _mapping(hydra.get("overrides")).get("task")
-    asked += [one for one in task if isinstance(one, str) and not _resumes(one)] if isinstance(task, list) else []
+    asked += [one for one in task if isinstance(one, str) and not is_resume(one)] if isinstance(task, list) else []
     choices = []
     try:
         for override in OverridesParser.create().parse_overrides(asked):

@@ -6,10 +6,9 @@ import re
 import shlex
 from pathlib import Path
 
+from text2sql import overriding
 from text2sql.sweeps import overrides
 from text2sql.sweeps.jobs import Job
-
-PLAIN_VALUE = re.compile(r"[\w./:@+-]+")
 
 
 def from_config(job: Job) -> str:
@@ -21,10 +20,10 @@ def from_config(job: Job) -> str:
     if not saved.is_file():
         return ""
     words = ["python", job.script, "--config-dir", str(job.folder / ".hydra"), "--config-name", "config"]
-    config = overrides.read_yaml(saved)
+    config = overriding.read_yaml(saved)
     for key, parent in (("adapter", job.parent), ("merge_adapter", job.merged_parent)):
         if parent and isinstance(config, dict) and config.get(key) == "auto":
-            words.append(f"{key}={_value(str(Path(parent)))}")
+            words.append(f"{key}={overriding.literal(str(Path(parent)))}")
     return overrides.one_line(shlex.join(words))
 
 
@@ -34,10 +33,3 @@ def as_typed(job: Job) -> str:
         return ""
     typed = [re.sub(r"^phase='(\d+)'$", r"phase=\1", one) for one in job.typed]
     return overrides.one_line(shlex.join(["python", job.script, *typed]))
-
-
-def _value(text: str) -> str:
-    """The text as a value for Hydra, quoted where its grammar would read more into it."""
-    if PLAIN_VALUE.fullmatch(text):
-        return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
