@@ -1,9 +1,9 @@
-"""The clauses of a query: the select list, FROM with its joins and subqueries, WITH, UNION, and where each may end."""
+"""The clauses of a query: the select list, WITH, UNION, subqueries, and where each may end; FROM is in `joins`."""
 
 from __future__ import annotations
 
 from text2sql.constraint import words
-from text2sql.constraint.expressions import ITEM, Expressions
+from text2sql.constraint.expressions import ITEM
 from text2sql.constraint.grammar import (
     NAMED,
     NEW_AFTER_AS,
@@ -16,14 +16,13 @@ from text2sql.constraint.grammar import (
     Place,
     operators,
 )
+from text2sql.constraint.joins import AS, BEGIN, OPEN, Joins
 from text2sql.constraint.scope import FROM, GROUP, HAVING, LIMIT, LIST, ON, ORDER, WHERE, WITH, Select, Source
 from text2sql.constraint.words import Names
 
 START: Mode = ("start",)
 _SELECT = words.words("select")
-_BEGIN = words.words("select with")
-_AS = words.words("as")
-_COMMA, _OPEN = operators(","), operators("(")
+_COMMA = operators(",")
 _NEXT_CLAUSES = {
     LIST: "from where group having order limit union intersect except",
     FROM: "where group having order limit union intersect except",
@@ -33,18 +32,9 @@ _NEXT_CLAUSES = {
     HAVING: "order limit union intersect except",
     ORDER: "limit",
 }
-_JOIN_WORDS = {
-    b"natural": "join inner cross left right full",
-    b"left": "join outer",
-    b"right": "join outer",
-    b"full": "join outer",
-    b"outer": "join",
-    b"inner": "join",
-    b"cross": "join",
-}
 
 
-class Grammar(Expressions):
+class Grammar(Joins):
     """The whole of the grammar."""
 
     def first(self) -> Place:
@@ -53,7 +43,7 @@ class Grammar(Expressions):
     # --- the beginning of a query
 
     def expect_start(self, select: Select) -> Expect:
-        return Expect((_BEGIN,))
+        return Expect((BEGIN,))
 
     def step_start(self, select: Select, kind: str, value: bytes) -> Place | None:
         return self._begun(select, value)
@@ -80,16 +70,16 @@ class Grammar(Expressions):
         if stage == 1:
             return Expect(new=NEW_PLAIN)
         if stage == 2:
-            return Expect((_AS,), operators=_OPEN)
+            return Expect((AS,), operators=OPEN)
         if stage == 3:
             return Expect(new=NEW_AFTER_AS)
         if stage == 4:
             return Expect(operators=operators(", )"))
         if stage == 5:
-            return Expect((_AS,))
+            return Expect((AS,))
         if stage == 6:
-            return Expect((words.words("materialized not"),), operators=_OPEN)
-        return Expect((words.words("materialized"),)) if stage == 7 else Expect(operators=_OPEN)
+            return Expect((words.words("materialized not"),), operators=OPEN)
+        return Expect((words.words("materialized"),)) if stage == 7 else Expect(operators=OPEN)
 
     def step_cte(self, select: Select, stage: int, kind: str, value: bytes) -> Place | None:
         """On through the stages of `expect_cte`; the body in brackets is a query of its own."""
@@ -108,7 +98,7 @@ class Grammar(Expressions):
         return ("cte", {b"as": 6, b"not": 7, b"materialized": 8}[value]), select
 
     def expect_cte_body(self, select: Select) -> Expect:
-        return Expect((_BEGIN,))
+        return Expect((BEGIN,))
 
     def step_cte_body(self, select: Select, kind: str, value: bytes) -> Place:
         return self.nested(select, "cte", value)
@@ -133,7 +123,7 @@ class Grammar(Expressions):
 
     def expect_starred(self, select: Select) -> Expect:
         found = self.expect_after(select, b"")
-        return found._replace(words=tuple(n for n in found.words if n is not _AS), new=0, string=False)
+        return found._replace(words=tuple(n for n in found.words if n is not AS), new=0, string=False)
 
     def step_starred(self, select: Select, kind: str, value: bytes) -> Place | None:
         return self._leaving_item(select, kind, value)
@@ -169,7 +159,7 @@ class Grammar(Expressions):
             if select.top and len(select.sources) - int(select.top.split(":")[2]) > 1:  # of one, SQLite drops the alias
                 also.add(b")")
         if clause == LIST:
-            more.append(_AS)
+            more.append(AS)
         ends = left is not None and not select.parens
         if ends or clause == LIST:
             allowed = _NEXT_CLAUSES.get(clause, "") if ends else "from"
@@ -188,7 +178,7 @@ class Grammar(Expressions):
 
     def step_after(self, select: Select, out: bytes, kind: str, value: bytes) -> Place | None:
         if select.clause != LIST:
-            return self._leaving(select, kind, value)
+            return self.leaving(select, kind, value)
         if kind == "word" and value == b"as":
             return ("alias",), select
         if kind in (QUOTED, NAMED, STRING) or (kind == "word" and value not in words.KEYWORDS):
@@ -200,9 +190,9 @@ class Grammar(Expressions):
             return ("items", 1), select
         if value == b"from":
             return ("source",), self.scopes.changed(select, clause=FROM)
-        return self._leaving(select, kind, value)
+        return self.leaving(select, kind, value)
 
-    def _leaving(self, select: Select, kind: str, value: bytes) -> Place | None:
+    def leaving(self, select: Select, kind: str, value: bytes) -> Place | None:
         """A step out of the clause, or to its next term."""
         if kind == OPERATOR:
             return self._leaving_by_sign(select, value)
@@ -233,7 +223,7 @@ class Grammar(Expressions):
             return ("source",), self.scopes.changed(select, clause=FROM, joined=False, right_from=len(select.sources))
         if value == b",":
             return ("operand", 0), select
-        return self._joins_closed(select) if select.top else self._subquery_closed(select)
+        return self.joins_closed(select) if select.top else self._subquery_closed(select)
 
     def expect_sorted(self, select: Select, word: bytes) -> Expect:
         if word == b"nulls":
@@ -248,7 +238,7 @@ class Grammar(Expressions):
         if kind == "word" and value in (b"nulls", b"first", b"last"):
             return ("sorted", value), select
         if select.top != "oo":
-            return self._leaving(select, kind, value)
+            return self.leaving(select, kind, value)
         if value == b",":
             return ("operand", 0), select
         return self.closed(select) if value == b")" else (("frame",), select)
@@ -303,99 +293,3 @@ class Grammar(Expressions):
         return ("cte_after",), scopes.changed(
             after, ctes=self._defined(after.ctes, name, declared or names), making=None
         )
-
-    # --- FROM
-
-    def expect_source(self, select: Select) -> Expect:
-        tables = self.scopes.joinable(select)
-        return Expect((tables,), (tables,), operators=frozenset() if select.waits_for_rowid else _OPEN)
-
-    def step_source(self, select: Select, kind: str, value: bytes) -> Place | None:
-        if kind == OPERATOR:
-            return ("nested_source",), select
-        columns, is_table = self.scopes.readable(select)[value]
-        source = Source(value, columns, is_table and not select.top)  # brackets hide the rowid
-        return ("table", 0), self.scopes.changed(select, sources=(*select.sources, source))
-
-    def expect_nested_source(self, select: Select) -> Expect:
-        if select.top:  # SQLite loses names in brackets within brackets
-            return Expect((_BEGIN,))
-        return self.expect_source(select)._replace(operators=frozenset()).joined(Expect((_BEGIN,)))
-
-    def step_nested_source(self, select: Select, kind: str, value: bytes) -> Place | None:
-        if kind == "word" and value in _BEGIN.bare:
-            return self.nested(select, "derived", value)
-        opened = f"j{int(select.joined)}:{select.right_from}:{len(select.sources)}"
-        return self.step_source(self.scopes.changed(self.push(select, opened), joined=False), kind, value)
-
-    def _joins_closed(self, select: Select) -> Place:
-        joined, right_from, _ = select.top[1:].split(":")
-        outside = self.scopes.changed(
-            self.popped(select), clause=FROM, joined=joined == "1", right_from=int(right_from)
-        )
-        return ("table", 1), outside
-
-    def expect_table(self, select: Select, stage: int) -> Expect:
-        """Stages: an alias may follow, or not."""
-        if stage == 0 and self._is_twice(select):
-            return self._alias(select, NEW_PLAIN).joined(Expect((_AS,)))
-        after = self.expect_after(self.scopes.changed(select, clause=ON), b"")
-        more: list[Names] = []
-        if select.joined:
-            more.append(words.words("on"))
-            if self.shared(select).quoted:
-                more.append(words.words("using"))
-        found = after.joined(Expect(tuple(more)))
-        return found if stage else found.joined(self._alias(select, NEW_PLAIN)).joined(Expect((_AS,)))
-
-    def _is_twice(self, select: Select) -> bool:
-        """Whether the last table has the name of another: without an alias, all of its columns would be ambiguous."""
-        return not self.scopes.loose and select.sources[-1].name in {source.name for source in select.sources[:-1]}
-
-    def _alias(self, select: Select, new: int) -> Expect:
-        if not self.scopes.loose and (new == NEW_PLAIN or self.scopes.forced(select)):
-            known = self.scopes.known_aliases(select)
-            return Expect((known,), (known,))
-        forbidden = {name for name, _ in select.pending if name and not self.scopes.may_be_called(select, name)}
-        return Expect(new=new, taken=frozenset(forbidden))
-
-    def step_table(self, select: Select, stage: int, kind: str, value: bytes) -> Place | None:
-        if kind == "word" and value == b"as":
-            return ("table_alias",), select
-        if kind in (QUOTED, NAMED) or (kind == "word" and value not in words.KEYWORDS):
-            return self.step_table_alias(select, kind, value)
-        return self._leaving(select, kind, value)
-
-    def expect_table_alias(self, select: Select) -> Expect:
-        return self._alias(select, NEW_AFTER_AS)
-
-    def step_table_alias(self, select: Select, kind: str, value: bytes) -> Place:
-        named = select.sources[-1]._replace(name=value)
-        return ("table", 1), self.scopes.changed(select, sources=(*select.sources[:-1], named))
-
-    def expect_join(self, select: Select, allowed: Names, before: bytes) -> Expect:
-        return Expect((allowed,))
-
-    def step_join(self, select: Select, allowed: Names, before: bytes, kind: str, value: bytes) -> Place | None:
-        if value == b"join":
-            joined = before != b"natural"
-            return ("source",), self.scopes.changed(select, joined=joined, right_from=len(select.sources))
-        return ("join", words.words(_JOIN_WORDS[value]), b"natural" if b"natural" in (before, value) else value), select
-
-    # --- USING
-
-    def shared(self, select: Select) -> Names:
-        """The columns that the tables on both sides of the last JOIN have."""
-        left, right = select.sources[: select.right_from], select.sources[select.right_from :]
-        sides = [frozenset().union(*(source.columns.quoted for source in side)) for side in (left, right)]
-        return self.scopes.names(sides[0] & sides[1]).after_dot
-
-    def expect_using(self, select: Select, stage: int) -> Expect:
-        if stage == 1:
-            return Expect((self.shared(select),), (self.shared(select),))
-        return Expect(operators=_OPEN if stage == 0 else operators(", )"))
-
-    def step_using(self, select: Select, stage: int, kind: str, value: bytes) -> Place:
-        if value == b")" and stage == 2:
-            return ("table", 1), self.scopes.changed(select, joined=False)
-        return ("using", 2 if stage == 1 else 1), select

@@ -1,7 +1,7 @@
 """The steps of a query, word by word: what may come next in a SELECT, and what has become of it after that.
 
 A place in a query is a pair (mode, Select). A mode is a tuple of its name and what else matters: flags of an operand, the
-word just read. `Grammar` joins two halves: expressions (`expressions`) and the clauses around them (`clauses`).
+word just read. The grammar has three parts: expressions (`expressions`), FROM (`joins`), the clauses around them (`clauses`).
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Expect(NamedTuple):
     may_end: bool = False
 
     def joined(self, other: Expect) -> Expect:
+        """What either of the two lets come next."""
         assert not (self.new and other.new)
         return Expect(
             self.words + other.words,
@@ -88,7 +89,7 @@ def operators(text: str) -> frozenset[bytes]:
 
 
 class Rules:
-    """What the halves of the grammar share."""
+    """What the parts of the grammar share."""
 
     def __init__(self, scopes: Scopes) -> None:
         self.scopes = scopes
@@ -103,7 +104,7 @@ class Rules:
         """The place after one lexeme that `expect` allows; a word or name comes in lower case."""
         return getattr(self, f"step_{mode[0]}")(select, *mode[1:], kind, value)
 
-    # --- what each half gives the other
+    # --- what `clauses` gives the others
 
     def nested(self, select: Select, kind: str, word: bytes) -> Place:
         """The first place in a subquery of `select`, which begins with `word`."""
@@ -114,4 +115,8 @@ class Rules:
         raise NotImplementedError
 
     def step_after(self, select: Select, out: bytes, kind: str, value: bytes) -> Place | None:
+        raise NotImplementedError
+
+    def leaving(self, select: Select, kind: str, value: bytes) -> Place | None:
+        """The place after a word or sign that ends the clause; None where it does not."""
         raise NotImplementedError

@@ -22,7 +22,7 @@ def meant(begun: bytes, names: Iterable[bytes]) -> frozenset[bytes]:
     joined = {name: "".join(found) for name, found in words.items()}
     if len(key) < SHORTEST:
         return frozenset()
-    if same := frozenset(name for name, text in joined.items() if text == key):
+    if same := spelled_like(begun, joined):
         return same
     begins = (
         name for name, found in words.items() if any(_from(found, at).startswith(key) for at in range(len(found)))
@@ -36,6 +36,12 @@ def meant(begun: bytes, names: Iterable[bytes]) -> frozenset[bytes]:
     ratios = {name: difflib.SequenceMatcher(None, key, text, autojunk=False).ratio() for name, text in joined.items()}
     best = max(sorted(ratios), key=ratios.__getitem__, default=b"")
     return frozenset({best}) if ratios.get(best, 0.0) >= ALIKE else frozenset()
+
+
+def spelled_like(name: bytes, names: Iterable[bytes]) -> frozenset[bytes]:
+    """Those of `names` (lower case) that are `name` but for underscores and plurals."""
+    key = "".join(_words(name))
+    return frozenset(one for one in names if "".join(_words(one)) == key)
 
 
 def _words(name: bytes) -> list[str]:
