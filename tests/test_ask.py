@@ -166,6 +166,19 @@ def test_a_column_of_another_table_is_no_missing_name(opened):
     )
 
 
+def test_a_name_that_is_real_but_for_its_spelling_is_no_missing_one(opened):
+    found = opened(["SELECT COUNT(*) FROM order WHERE order.status = 'open'"], [COUNT])
+    answer = found.ask("How many orders are open?")
+    assert (answer.abstained, answer.sql) == (None, COUNT)
+    assert found.speaker.asked[1][2] == ["constrained"]
+    assert abstention.missing_names("SELECT cust_omer_id FROM orders", found.schema) == ()
+
+
+def test_sql_of_several_lines_is_shown_on_one(opened):
+    answer = opened(["SELECT COUNT(*)\nFROM orders;"]).ask("How many orders are there?")
+    assert console.as_text(answer, 80).startswith("SELECT COUNT(*) FROM orders;\n")
+
+
 # What cannot be asked
 
 
@@ -192,6 +205,10 @@ def test_a_question_that_cannot_be_put_is_refused(opened, question, message):
         (["shop.sqlite", "How many?", "--adapter", "nowhere/x/y"], "adapter=nowhere/x/y is no folder"),
         (["shop.sqlite", "How many?", "--votes", "0"], "--votes 0 and --rows 20 must be at least 1"),
         (["shop.sqlite", "How many?", "--set", "model=tinny"], "model=tinny does not exist; model can be"),
+        (["shop.sqlite", "How many?", "--set", "eval.votes=4"], "--set eval.votes: type --votes N"),
+        (["shop.sqlite", "How many?", "--min-confidence", "90"], "--min-confidence 90 is no share"),
+        (["shop.sqlite", "--json"], "--json prints the answer to one question"),
+        (["shop.sqlite", "How many?", "--votes", "8", "--set", "eval.engine=vllm"], "eval.engine=vllm"),
     ],
 )
 def test_a_mistake_ends_with_one_message_and_exit_code_2(tmp_path, capsys, arguments, message):

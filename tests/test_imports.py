@@ -96,8 +96,8 @@ answering   | example hub config prompts merging model fast_path checking genera
 export      | answering checkpoints config data example generation merging model prompts publish runs scorer sql | torch tqdm |
 scoring     | credentials example sql runs resuming driver hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
 confidence  | attention fast_path passes                     | torch                                |
-abstention  | confidence example sql                         |                                      |
-asking      | cache config commandline data example sql prompts serialise scorer generation answering scoring confidence abstention | hydra | torch
+abstention  | confidence constraint example sql              |                                      |
+asking      | cache runs config commandline data example sql prompts serialise scorer generation answering scoring confidence abstention | hydra | torch
 database_commands |                                          |                                      | hydra omegaconf commandline data abstention asking copying
 launch      | credentials runs config ranks driver commandline preemption resuming |                                      | torch tqdm model training scoring
 release_commands |                                           |                                      | publish fetching export

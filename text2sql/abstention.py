@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from text2sql.confidence import Confidence
+from text2sql.constraint.nearest import spelled_like
 from text2sql.example import Schema
 from text2sql.sql import names
 
@@ -42,12 +43,23 @@ class Thresholds:
 
 
 def missing_names(sql: str, schema: Schema) -> tuple[str, ...]:
-    """A sentence, with the nearest real name, on each table or column of `sql` that the whole schema does not have."""
+    """A sentence, with the nearest real name, on each table or column of `sql` that the whole schema does not have.
+
+    One that is a real name but for underscores or a plural is no missing one: the model means what is there.
+    """
     try:
         unknown = names.read(sql, schema).unknown
     except ValueError:
         return ()
-    invented = (one.detail for one in unknown if one.kind in (names.NO_TABLE, names.NO_COLUMN))
+    real = {
+        names.NO_TABLE: {table.name.lower().encode() for table in schema.tables},
+        names.NO_COLUMN: {column.name.lower().encode() for table in schema.tables for column in table.columns},
+    }
+    invented = (
+        one.detail
+        for one in unknown
+        if one.kind in real and not spelled_like(one.name.lower().encode(), real[one.kind])
+    )
     return tuple(dict.fromkeys(invented))
 
 

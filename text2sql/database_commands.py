@@ -92,6 +92,11 @@ def answer_question(options: argparse.Namespace) -> int:
 
     if options.votes < 1 or options.rows < 1:
         raise ValueError(f"--votes {options.votes} and --rows {options.rows} must be at least 1")
+    for option, value in (("--min-confidence", options.min_confidence), ("--min-agreement", options.min_agreement)):
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{option} {value:g} is no share: type one from 0 to 1")
+    if options.json and options.question is None:
+        raise ValueError("--json prints the answer to one question: type it after the database")
     snapshot.check(options.database, "the database")  # before a second is spent on loading torch
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # of kernels that it could download

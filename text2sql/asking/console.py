@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from text2sql import cache, serialise
+from text2sql import cache, prompts, serialise
 from text2sql.asking.session import Answer, Session
 from text2sql.asking.table import legible, table
 from text2sql.example import Schema
@@ -41,7 +41,7 @@ def to_json(answer: Answer) -> str:
 def as_text(answer: Answer, width: int | None = None) -> str:
     """The SQL, then its rows or the reason why there are none."""
     width = width or shutil.get_terminal_size().columns
-    lines = [legible(answer.sql) + (";" if not answer.abstained else "")]
+    lines = [legible(prompts.target(answer.sql)) + (";" if not answer.abstained else "")]
     if answer.repaired:
         lines.append("-- the second try: the first did not run")
     if len(answer.candidates) > 1:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import hydra
 
-from text2sql import commandline, scoring
+from text2sql import commandline, runs, scoring
 from text2sql.config import Config
 
 log = logging.getLogger(__name__)
@@ -26,7 +24,7 @@ def adapter_of(run: Path) -> str:
         raise ValueError(f"--run {run} is an adapter's folder, not a run's: type --adapter {run}")
     if not (run / "run.json").is_file():
         raise ValueError(f"--run {run} is no run's folder: name one that train.py made, such as outputs/RUN")
-    stamp = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    stamp = runs.read(run) or {}
     raise ValueError(
         f"--run {run} has no adapter ({stamp.get('kind')}, {stamp.get('status')}): name a training that has finished"
     )
@@ -36,10 +34,13 @@ def compose(adapter: str | None, overrides: list[str], votes: int, constrained: 
     """The config of `evaluate.py adapter=ADAPTER` with `overrides`, answering as asked.
 
     A run that was trained on a GPU answers on the CPU where there is none. Hydra's and omegaconf's own errors for overrides
-    that do not exist, ValueError for those that cannot work.
+    that do not exist, ValueError for those that cannot work, or that options of their own are for.
     """
     named = {override.partition("=")[0].lstrip("+") for override in overrides}
-    typed = list(overrides)
+    asked = {"eval.votes": votes, "eval.constrained": constrained, "eval.repair": repair}
+    if twice := sorted(named & asked.keys()):
+        raise ValueError(f"--set {twice[0]}: type --votes N, --no-constrained or --no-repair in its place")
+    typed = [*overrides, *(f"{name}={str(value).lower()}" for name, value in asked.items())]
     if adapter is not None:
         typed.append(f"adapter='{adapter}'")
     elif "model" not in named:
@@ -53,8 +54,7 @@ def compose(adapter: str | None, overrides: list[str], votes: int, constrained: 
     elif "hardware" not in named and adapter is None:
         typed.append("hardware=gpu")
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(commandline.CONF)):
-        config = scoring.settings(hydra.compose("evaluate", commandline.quote_phase(typed)), typed)
-    return replace(config, eval=replace(config.eval, votes=votes, constrained=constrained, repair=repair))
+        return scoring.settings(hydra.compose("evaluate", commandline.quote_phase(typed)), typed)
 
 
 def _has_gpu() -> bool:
