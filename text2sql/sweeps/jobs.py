@@ -156,7 +156,7 @@ def _metrics(folder: Path, leave_out: Collection[str]) -> tuple[dict[str, float]
     """The finite numbers of metrics.json, with `seconds` for training and evaluating together."""
     found, problem = _read_object(folder / "metrics.json")
     if leave_out and (folder / "predictions.jsonl").is_file():
-        rows = [row for row in _rows(folder / "predictions.jsonl") if row.get("db_id") not in leave_out]
+        rows = [row for row in read_rows(folder / "predictions.jsonl") if row.get("db_id") not in leave_out]
         found = evaluation.metrics(rows)
     metrics = {overrides.one_line(key): float(value) for key, value in found.items() if _is_number(value)}
     taken = [metrics[key] for key in ("train/seconds", "eval/seconds") if key in metrics]
@@ -192,14 +192,15 @@ def _progress(folder: Path) -> str:
 
 def losses(folder: Path) -> dict[str, list[tuple[float, float]]]:
     """Points (step, loss) of history.jsonl, without what is no number; its last line may be half written."""
-    rows = list(_rows(folder / "history.jsonl"))
+    rows = list(read_rows(folder / "history.jsonl"))
     return {
         name: [(row["step"], row[key]) for row in rows if _is_number(row.get("step")) and _is_number(row.get(key))]
         for name, key in (("training", "loss"), ("validation", "eval_loss"))
     }
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects in a .jsonl file, without the lines that are none; none at all where there is no file."""
     if not path.is_file():
         return
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
