@@ -89,10 +89,10 @@ def answer_question(options: argparse.Namespace) -> int:
 
     prepare(options)
     snapshot.check(options.database, "the database")  # before a second is spent on loading torch
-    from text2sql.asking import console, settings
+    from text2sql.asking import console, trained
     from text2sql.asking.session import Session
 
-    adapter = options.adapter if options.run_folder is None else settings.adapter_of(options.run_folder)
+    adapter = options.adapter if options.run_folder is None else trained.adapter_of(options.run_folder)
     config = compose(options, adapter)
     print(f"loading {config.model.name}{f' with {adapter}' if adapter else ''}", file=sys.stderr)
     with Session(config, options.database, thresholds(options), options.rows) as session:

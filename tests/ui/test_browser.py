@@ -167,13 +167,13 @@ def test_no_page_is_wider_than_its_window(view, fake, size, scheme):
 def test_runs_lead_to_their_reports_which_run_without_this_page_or_its_cookie(view, fake):
     tab = view(f"{fake.address}/runs")
     tab.get_by_role("link", name=re.compile("report of .*tuned")).click()
-    tab.get_by_role("heading", name="Examples").wait_for()
+    tab.get_by_role("heading", name="Examples", exact=True).wait_for()
     assert tab.evaluate("origin") == "null"
     tab.goto(f"{fake.address}/runs")
     tab.get_by_role("link", name="plots").click()
     tab.get_by_role("button", name="lora.r").click()
     tab.get_by_role("link", name="3", exact=True).click()
-    tab.get_by_role("heading", name="Examples").wait_for()
+    tab.get_by_role("heading", name="Examples", exact=True).wait_for()
 
 
 def test_two_runs_stand_side_by_side_and_hostile_text_stays_text(view, fake):
@@ -199,7 +199,7 @@ def test_with_a_token_the_printed_address_opens_the_page_and_its_reports(view, f
         tab.goto(f"{address}/reports/1/report.html")
         tab.get_by_role("link", name="3", exact=True).click()
         tab.get_by_role("link", name="I have: go on").click()
-        tab.get_by_role("heading", name="Examples").wait_for()
+        tab.get_by_role("heading", name="Examples", exact=True).wait_for()
 
 
 def test_a_trained_model_answers_a_question_end_to_end(view, curriculum, tmp_path, monkeypatch):

@@ -35,7 +35,8 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 LOCKED = (
-    '<!doctype html><html lang="en"><meta charset="utf-8"><title>text2sql: locked</title><h1>This page wants the token</h1>'
+    '<!doctype html><html lang="en"><meta charset="utf-8"><title>text2sql: locked</title>'
+    '<link rel="icon" href="data:,"><h1>This page wants the token</h1>'
     "<p>Open the address that <code>text2sql ui</code> printed when it was started.</p>"
     '<p><a href="">I have: go on</a></p>'  # a link of ours sends the strict cookie, one on a report or elsewhere does not
 )

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 from text2sql import sweeps
-from text2sql.asking import settings
+from text2sql.asking import trained
 from text2sql.asking.question import normalised
 from text2sql.data import snapshot
 from text2sql.data.sqlite import read_tables
@@ -109,7 +109,7 @@ def _add_asking(app: FastAPI, places: Places, answerer: Answerer, render: Callab
     @app.post("/ask")
     async def ask(asked: Asked) -> Response:
         run, database = places.run(asked.run), places.databases[asked.database]
-        settings.adapter_of(run)
+        trained.adapter_of(run)
         answer = await asyncio.wrap_future(answerer.ask(run, database, normalised(asked.question)))
         return _json(_answer(answer))
 

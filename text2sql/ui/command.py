@@ -55,13 +55,13 @@ def serve(options: argparse.Namespace) -> None:
         raise ValueError(f"text2sql ui needs {', '.join(missing)}: pip install -e '.[ui]'")
     import uvicorn
 
-    from text2sql.asking import settings
+    from text2sql.asking import trained
     from text2sql.ui import access, app, places
     from text2sql.ui.answerer import Answerer
 
     database_commands.prepare(options)
     for run in options.run_folders:
-        settings.adapter_of(run)
+        trained.adapter_of(run)
     found = places.find(options.folders, options.database, options.run_folders)
     token = access.token_for(options.host, os.environ.get(access.VARIABLE, ""))
     host = options.host or access.LOOPBACK
@@ -100,10 +100,10 @@ def opener(options: argparse.Namespace) -> Any:
     """How a session is opened with these options; torch is imported when the first one is."""
 
     def open_session(run: Path, database: Path, speaker: Any) -> Any:
-        from text2sql.asking import settings
+        from text2sql.asking import trained
         from text2sql.asking.session import Session
 
-        config = speaker.config if speaker else database_commands.compose(options, settings.adapter_of(run))
+        config = speaker.config if speaker else database_commands.compose(options, trained.adapter_of(run))
         session = Session(config, database, database_commands.thresholds(options), options.rows, speaker)
         session.load()
         return session
