@@ -18,7 +18,7 @@ HOSTILE = fake_run.HOSTILE["script"]
 
 def test_runs_are_listed_with_status_metrics_and_links(client):
     page = client().get("/runs")
-    for said in ("outputs/base", "evaluation: ", "33.3 %", "training phase 2, x/tiny", "failed", "boom", "0.5000"):
+    for said in ("outputs/base", "evaluation: ", "33.3 %", "training phase 2, tiny", "failed", "boom", "0.5000"):
         assert said in words(page)
     assert 'href="/reports/0/base/report.html"' in page.text
     assert 'href="/?run=0/one"' in page.text

@@ -97,9 +97,9 @@ def _what(job: Job, fingerprint: object) -> str:
     """In a few words: an evaluation of what, or a training of which phase and model."""
     if job.kind == "evaluate":
         return f"evaluation: {job.label}" if job.label else "evaluation"
-    model = fingerprint.get("model") if isinstance(fingerprint, dict) else None
-    phase = f" phase {job.phase}" if job.phase else ""
-    return f"training{phase}" + (f", {overrides.one_line(str(model))}" if model else "")
+    model = str(fingerprint.get("model") or "") if isinstance(fingerprint, dict) else ""
+    named = overrides.one_line(model.rpartition("/")[2])  # a hub id without its owner
+    return f"training{f' phase {job.phase}' if job.phase else ''}" + (f", {named}" if named else "")
 
 
 def _moment(stamp: dict[str, object]) -> str:
