@@ -101,7 +101,8 @@ asking      | cache runs config commandline data example sql prompts serialise s
 database_commands |                                          |                                      | hydra omegaconf commandline data abstention asking copying
 launch      | credentials runs config ranks driver commandline preemption resuming |                                      | torch tqdm model training scoring
 release_commands |                                           |                                      | publish fetching export
-cli         | credentials runs evaluation comparison sweeps database_commands release_commands |                                      | hydra omegaconf driver commandline doctor reproduction hub syncing
+ui          | runs report sweeps data asking database_commands        | fastapi starlette pydantic jinja2 | uvicorn
+cli         | credentials runs evaluation comparison sweeps database_commands release_commands ui |                                      | hydra omegaconf driver commandline doctor reproduction hub syncing
 train.py    | config commandline                             | hydra omegaconf                      | prompts data launch
 evaluate.py | commandline                                    | hydra omegaconf                      | scoring
 """
@@ -118,6 +119,7 @@ LIGHT = [
     "text2sql.scoring",
     "text2sql.cli",
     "text2sql.copying",
+    "text2sql.ui.app",
     "text2sql.sweeps",
     "text2sql.fitting",
     "text2sql.doctor",

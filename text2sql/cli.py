@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from text2sql import comparison, credentials, database_commands, evaluation, release_commands, runs, sweeps
+from text2sql.ui import command as ui_command
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_resume(commands)
     _add_sync(commands)
     database_commands.add(commands)
+    ui_command.add(commands)
     release_commands.add(commands)
     options = parser.parse_args(arguments)
     try:

@@ -38,19 +38,25 @@ def _add_ask(commands: Commands) -> None:
     whose = ask.add_mutually_exclusive_group()
     whose.add_argument("--run", type=Path, metavar="RUN", dest="run_folder", help="the training whose model answers")
     whose.add_argument("--adapter", metavar="ADAPTER", help="an adapter's folder or hub id in place of a run")
-    ask.add_argument(
+    ask.add_argument("--json", action="store_true", help="print one line of JSON in place of text")
+    add_answering(ask)
+    ask.set_defaults(run=answer_question)
+
+
+def add_answering(parser: argparse.ArgumentParser) -> None:
+    """Add the options of how a question is answered."""
+    parser.add_argument(
         "--votes", type=int, default=1, metavar="N", help="of N answers take the result that most have; default: 1"
     )
-    ask.add_argument(
+    parser.add_argument(
         "--constrained",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="write only tables and columns that there are (default: yes)",
     )
-    ask.add_argument("--no-repair", action="store_true", help="no second try where the SQL does not run")
-    ask.add_argument("--rows", type=int, default=20, metavar="N", help="print at most N rows; default: 20")
-    ask.add_argument("--json", action="store_true", help="print one line of JSON in place of text")
-    ask.add_argument(
+    parser.add_argument("--no-repair", action="store_true", help="no second try where the SQL does not run")
+    parser.add_argument("--rows", type=int, default=20, metavar="N", help="show at most N rows; default: 20")
+    parser.add_argument(
         "--set",
         nargs="+",
         default=[],
@@ -58,24 +64,19 @@ def _add_ask(commands: Commands) -> None:
         dest="overrides",
         help="as for evaluate.py, such as hardware=cpu or model=tiny",
     )
-    _add_thresholds(ask)
-    ask.set_defaults(run=answer_question)
-
-
-def _add_thresholds(ask: argparse.ArgumentParser) -> None:
-    ask.add_argument(
+    parser.add_argument(
         "--min-confidence",
         type=float,
         metavar="P",
         help="no answer where a token of the likeliest SQL has a smaller probability; default: 0",
     )
-    ask.add_argument(
+    parser.add_argument(
         "--min-agreement",
         type=float,
         metavar="P",
         help="with --votes: no answer where a smaller share agrees; default: 0.5",
     )
-    ask.add_argument(
+    parser.add_argument(
         "--always-answer",
         action="store_true",
         help="show what runs, however unsure, and whatever names it took at first",
@@ -84,39 +85,52 @@ def _add_thresholds(ask: argparse.ArgumentParser) -> None:
 
 def answer_question(options: argparse.Namespace) -> int:
     """Answer one question, or converse; returns the exit code. ValueError for what keeps it from being asked."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from text2sql import commandline
     from text2sql.data import snapshot
 
-    if options.votes < 1 or options.rows < 1:
-        raise ValueError(f"--votes {options.votes} and --rows {options.rows} must be at least 1")
-    for option, value in (("--min-confidence", options.min_confidence), ("--min-agreement", options.min_agreement)):
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError(f"{option} {value:g} is no share: type one from 0 to 1")
+    prepare(options)
     if options.json and options.question is None:
         raise ValueError("--json prints the answer to one question: type it after the database")
     snapshot.check(options.database, "the database")  # before a second is spent on loading torch
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # of kernels that it could download
-    os.environ.setdefault("TQDM_DISABLE", "1")  # one question is no long work; read when tqdm is imported
-    from text2sql.asking import console, settings
+    from text2sql.asking import console, trained
     from text2sql.asking.session import Session
 
-    adapter = options.adapter if options.run_folder is None else settings.adapter_of(options.run_folder)
-    try:
-        config = settings.compose(adapter, options.overrides, options.votes, options.constrained, not options.no_repair)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(commandline.explain(error)) from error
+    adapter = options.adapter if options.run_folder is None else trained.adapter_of(options.run_folder)
+    config = compose(options, adapter)
     print(f"loading {config.model.name}{f' with {adapter}' if adapter else ''}", file=sys.stderr)
-    with Session(config, options.database, _thresholds(options), options.rows) as session:
+    with Session(config, options.database, thresholds(options), options.rows) as session:
         if options.question is not None:
             return console.ask_once(session, options.question, options.json)
         return console.converse(session)
 
 
-def _thresholds(options: argparse.Namespace) -> Any:
+def prepare(options: argparse.Namespace) -> None:
+    """Have this process say little while it answers. ValueError for numbers that cannot be."""
+    if options.votes < 1 or options.rows < 1:
+        raise ValueError(f"--votes {options.votes} and --rows {options.rows} must be at least 1")
+    for option, value in (("--min-confidence", options.min_confidence), ("--min-agreement", options.min_agreement)):
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{option} {value:g} is no share: type one from 0 to 1")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # of kernels that it could download
+    os.environ.setdefault("TQDM_DISABLE", "1")  # one question is no long work; read when tqdm is imported
+
+
+def compose(options: argparse.Namespace, adapter: str | None) -> Any:
+    """The Config that the options of add_answering() make with an adapter. ValueError for overrides that cannot be."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from text2sql import commandline
+    from text2sql.asking import settings
+
+    try:
+        return settings.compose(adapter, options.overrides, options.votes, options.constrained, not options.no_repair)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(commandline.explain(error)) from error
+
+
+def thresholds(options: argparse.Namespace) -> Any:
+    """The Thresholds that the options of add_answering() ask for."""
     from text2sql.abstention import Thresholds
 
     if options.always_answer:

@@ -6,13 +6,13 @@ The SQL runs where an evaluation runs it, in a confined process, on a copy of th
 from __future__ import annotations
 
 import time
-import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from text2sql import abstention, answering, generation, prompts
 from text2sql.abstention import Evidence, Thresholds
+from text2sql.asking.question import normalised
 from text2sql.confidence import confidence
 from text2sql.config import Config
 from text2sql.data import snapshot
@@ -21,8 +21,6 @@ from text2sql.example import Example
 from text2sql.scorer import Executed, Scorer
 from text2sql.sql import names
 from text2sql.sql.judge import Limits, Rules
-
-MAX_QUESTION_CHARACTERS = 2_000
 
 
 @dataclass(frozen=True)
@@ -47,15 +45,23 @@ class Answer:
 class Session:
     """Answers questions about the SQLite file `path`; close() it at the end. Its weights are loaded at the first question.
 
-    ValueError for a file that is no database or has no tables, and for whatever keeps the model from being used.
+    `speaker`, of the same config, is the model of an earlier session in place of another one. ValueError for a file that is no
+    database or has no tables, and for whatever keeps the model from being used.
     """
 
-    def __init__(self, config: Config, path: Path, least: Thresholds, num_rows: int) -> None:
+    def __init__(
+        self,
+        config: Config,
+        path: Path,
+        least: Thresholds,
+        num_rows: int,
+        speaker: answering.Speaker | None = None,
+    ) -> None:
         self.config, self.path, self.least = config, path, least
         prompts.check_style(config.prompt)
         self.database = snapshot.take(path, "the database")
         self.schema = read_tables(self.database, str(path))
-        self.speaker = answering.Speaker(config)
+        self.speaker = speaker or answering.Speaker(config)
         limits = Limits(config.eval.timeout_s, config.eval.max_steps, config.eval.max_rows)
         self.scorer = Scorer(limits, Rules(preview_rows=num_rows), workers=1)
 
@@ -63,7 +69,14 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self.scorer.close()
+
+    def load(self) -> None:
+        """Load the weights now, and not at the first question."""
+        _ = self.speaker.network
 
     def ask(self, question: str) -> Answer:
         """The answer to one question; ValueError for a question that cannot be put."""
@@ -98,15 +111,7 @@ class Session:
         return executed
 
     def _example(self, question: str) -> Example:
-        if len(question) > MAX_QUESTION_CHARACTERS:
-            raise ValueError(
-                f"the question has {len(question):,} characters, over the {MAX_QUESTION_CHARACTERS:,} that can be asked: "
-                "ask for one thing in a sentence or two"
-            )
-        asked = " ".join(question.split())
-        if not asked or any(unicodedata.category(one) in ("Cc", "Cs") for one in asked):
-            raise ValueError("the question is empty or holds control characters: ask in words")
-        return Example("the question", asked, "", self.path.stem, self.schema, database=self.database)
+        return Example("the question", normalised(question), "", self.path.stem, self.schema, database=self.database)
 
     def _answer(
         self, example: Example, sql: str, evidence: Evidence, executed: Executed, row: dict[str, Any], started: float

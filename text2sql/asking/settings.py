@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import hydra
 
-from text2sql import commandline, runs, scoring
+from text2sql import commandline, scoring
 from text2sql.config import Config
 
 log = logging.getLogger(__name__)
 
 BASE_MODEL = "smollm2_135m"
-
-
-def adapter_of(run: Path) -> str:
-    """The adapter in a run's folder; ValueError where the run has none yet or is no run."""
-    adapter = run / "adapter"
-    if (adapter / "adapter_config.json").is_file():
-        return str(adapter)
-    if (run / "adapter_config.json").is_file():
-        raise ValueError(f"--run {run} is an adapter's folder, not a run's: type --adapter {run}")
-    if not (run / "run.json").is_file():
-        raise ValueError(f"--run {run} is no run's folder: name one that train.py made, such as outputs/RUN")
-    stamp = runs.read(run) or {}
-    raise ValueError(
-        f"--run {run} has no adapter ({stamp.get('kind')}, {stamp.get('status')}): name a training that has finished"
-    )
 
 
 def compose(adapter: str | None, overrides: list[str], votes: int, constrained: bool, repair: bool) -> Config:

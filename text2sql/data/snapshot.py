@@ -67,14 +67,19 @@ def check(file: Path, setting: str) -> None:
         raise ValueError(f"{named} {what}: name a SQLite 3 file{cure}")
 
 
+def state(file: Path) -> list[tuple[str, int, int]]:
+    """Name, bytes and time of change of the file and its log: another list as soon as something is written to them."""
+    return [(part.name, (status := part.stat()).st_size, status.st_mtime_ns) for part in _parts(file)]
+
+
 def _copied(file: Path, folder: Path, setting: str) -> Path:
     """The bytes of the file and its log, all of one moment."""
     for _ in range(TRIES):
         with suppress(FileNotFoundError):  # a log that has been written back and removed
-            before = _state(file)
+            before = state(file)
             for part in _parts(file):
                 shutil.copyfile(part, folder / part.name)
-            if _state(file) == before:
+            if state(file) == before:
                 return folder / file.name
         for left in folder.iterdir():
             left.unlink()
@@ -84,10 +89,6 @@ def _copied(file: Path, folder: Path, setting: str) -> Path:
 def _parts(file: Path) -> list[Path]:
     beside = (file.with_name(file.name + suffix) for suffix in ("-wal", "-journal"))
     return [file, *(part for part in beside if part.is_file() and part.stat().st_size)]
-
-
-def _state(file: Path) -> list[tuple[str, int, int]]:
-    return [(part.name, (status := part.stat()).st_size, status.st_mtime_ns) for part in _parts(file)]
 
 
 def _settled(copy: Path, file: Path, setting: str) -> Path:

@@ -78,8 +78,11 @@ def _check_enough(config: Data, groups: Mapping[str, int], read: int) -> None:
         )
 
 
-def database_files(path: Path) -> dict[str, Path]:
-    """The SQLite files at data.path by name: one, or those of a folder, NAME.sqlite or NAME/NAME.sqlite."""
+def database_files(path: Path, setting: str = "data.path") -> dict[str, Path]:
+    """The SQLite files at `path` by name: one, or those of a folder, NAME.sqlite or NAME/NAME.sqlite.
+
+    ValueError, which names the `setting`, for a folder without any.
+    """
     if path.is_file() or not path.exists():
         return {path.stem: path}
     found = [one for one in sorted(path.iterdir()) if one.suffix in SUFFIXES and one.is_file()]
@@ -88,7 +91,7 @@ def database_files(path: Path) -> dict[str, Path]:
     ]
     if not found:
         raise ValueError(
-            f"data.path={path} holds no database: name a SQLite file, or a folder with NAME{SUFFIXES[0]} files"
+            f"{setting}={path} holds no database: name a SQLite file, or a folder with NAME{SUFFIXES[0]} files"
         )
     return {one.stem: one for one in found}
 

@@ -98,12 +98,12 @@ def _example(row: Mapping[str, Any], left_out: set[str]) -> dict[str, Any]:
     for field in ("gold_result", "predicted_result"):
         if kept.get(field):
             result = kept[field]
-            cells = [[_cell(value) for value in cells] for cells in result["rows"][:MAX_RESULT_ROWS]]
+            cells = [[cell(value) for value in cells] for cells in result["rows"][:MAX_RESULT_ROWS]]
             kept[field] = {**result, "rows": cells}
     return kept
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
     """A cell that JavaScript shows as Python does: numbers that it would write otherwise go as {"number": text}."""
     if isinstance(value, str) and len(value) > MAX_CELL:
         return {"text": value[:MAX_CELL], "length": len(value)}
