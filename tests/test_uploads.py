@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import socket
+import sys
 from dataclasses import replace
 
 import huggingface_hub
@@ -197,6 +198,18 @@ def test_a_slow_hub_is_waited_for_no_longer_than_asked(run, server, pushing_conf
     assert "2 uploads are left" in caplog.text and f"text2sql sync {run}" in caplog.text
     server.fault = None
     assert len(syncing.sync(run).sent) == 2, "the process that waited for the Hub is gone, and its lock with it"
+
+
+def test_an_uploader_that_breaks_is_said_and_not_started_again(run, pushing_config, monkeypatch, tmp_path, caplog):
+    broken = tmp_path / "broken"
+    broken.write_text(f"#!{sys.executable}\nopen({str(tmp_path / 'starts')!r}, 'a').write('x')\nraise OSError('no such')\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(pushing.sys, "executable", str(broken))
+    pusher = pushing.Pusher(run, pushing_config)
+    pusher.end()
+    assert (tmp_path / "starts").read_text() == "x"
+    assert caplog.text.count("uploading broke: Traceback") == 1 and "OSError: no such" in caplog.text
+    assert "1 uploads are left" in caplog.text
 
 
 def test_training_goes_on_without_the_hub_and_says_so_once(small, tmp_path, monkeypatch, caplog, one_thread):

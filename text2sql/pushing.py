@@ -69,10 +69,10 @@ class Pusher:
         streams = {"stdin": subprocess.DEVNULL, "stdout": self._said, "stderr": self._said}
         self._process = subprocess.Popen(command, env=quiet, start_new_session=True, **streams)  # type: ignore[call-overload]
 
-    def look(self) -> None:
-        """Take notice of an upload that has ended."""
+    def look(self) -> int | None:
+        """Take notice of a process that has ended; returns its exit code."""
         if self._process is None or (code := self._process.poll()) is None:
-            return
+            return None
         self._process, self.in_use = None, []
         assert self._said is not None
         if code not in (0, syncing.LEFT, syncing.BUSY):
@@ -89,6 +89,7 @@ class Pusher:
                 missed[0].why,
                 self.run,
             )
+        return code
 
     def end(self, wait: bool = True) -> None:
         """Give what is queued until hub.max_wait_s, and leave the rest in the queue; without `wait` at once."""
@@ -105,8 +106,8 @@ class Pusher:
                 self._process.wait()
                 self._process = None
                 break
-            self.look()
-            if wait and self._untried():  # added when that one had just seen that there is no more
+            # added when that one had just seen that there is no more; one that broke would break again
+            if self.look() in (0, syncing.LEFT) and wait and self._untried():
                 self._start()
         if left := len(self._pending()):
             log.warning("%d uploads are left in %s: text2sql sync %s", left, self.run / uploads.FILE, self.run)

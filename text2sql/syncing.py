@@ -9,8 +9,8 @@ from pathlib import Path
 from text2sql import hub, runs, tracking, uploads
 from text2sql.uploads import Upload
 
-LEFT, BUSY = 1, 3
-"""Exit codes: something is left; another process is at it."""
+LEFT, BUSY = 3, 4
+"""Exit codes: something is left; another process is at it. Python itself ends with 1 and 2, on an error of ours."""
 
 
 @dataclass
