@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from text2sql import anomalies, runs, training
 from text2sql.anomalies import Spikes, Watch, undone_where
+from text2sql.preemption import Interrupted
 from text2sql.step import StepGradient
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -149,6 +151,25 @@ def test_of_steps_on_a_device_only_the_last_is_waited_for_later():
         watch.queue[-1].event = type("Event", (), {"synchronize": lambda self: None})()
     assert [seen.step for seen in watch.settled(False)] == [1]
     assert [seen.step for seen in watch.settled(True)] == [2]
+
+
+def test_a_run_that_is_stopped_has_dealt_with_its_last_step(small, tmp_path, monkeypatch):
+    """The step is one that is read once the next is queued, as on a GPU, and no log, evaluation or save is due."""
+    see = Watch.see
+
+    def see_later(self, *some):
+        loss = see(self, *some)
+        self.queue[-1].event = SimpleNamespace(synchronize=lambda: None)
+        return loss
+
+    monkeypatch.setattr(Watch, "see", see_later)
+    broken_at(monkeypatch, [1], "nan")
+    rarely = ["trainer.save_steps=9", "trainer.logging_steps=9", "trainer.eval_steps=9"]
+    with pytest.raises(Interrupted):
+        training.train(small(*SETTINGS, *rarely, "trainer.on_nan=skip", "trainer.max_hours=1e-9"), str(tmp_path))
+    assert [row["step"] for row in runs.read_jsonl(tmp_path / "bad_steps.jsonl")] == [1]
+    state = json.loads((tmp_path / "checkpoints/checkpoint-1/state.json").read_text())
+    assert state["counters"]["skipped"] == 1
 
 
 def test_a_spike_is_a_loss_far_above_those_before_it():

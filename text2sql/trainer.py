@@ -170,9 +170,11 @@ class TokenBudgetTrainer(CheckpointingTrainer):
 
     def end_step(self) -> bool:
         """Deal with the steps that are known by now to be odd; whether the run is to stop here."""
+        stopping = super().end_step()  # then this step is the last, and its checkpoint is to know what became of it
         overflowed = self.accelerator.scaler is not None and self.accelerator.optimizer_step_was_skipped
         control = self.control
-        for seen in self.watch.settled(control.should_log or control.should_evaluate or control.should_save):
+        is_told = stopping or control.should_log or control.should_evaluate or control.should_save
+        for seen in self.watch.settled(is_told):
             loss, is_bad = seen.read()
             if is_bad:
                 self._deal_with(seen, loss)
@@ -183,7 +185,7 @@ class TokenBudgetTrainer(CheckpointingTrainer):
                     "the loss of step %d is a spike: %.4g, %.1f standard deviations up", seen.step, loss, height
                 )
                 self.log({"spike_step": seen.step, "spike_loss": loss, "spike_height": round(height, 1)})
-        return super().end_step()
+        return stopping
 
     def _deal_with(self, seen: Seen, loss: float) -> None:
         """A step whose loss or gradient is no number has changed nothing: write it down, and do what trainer.on_nan says."""
