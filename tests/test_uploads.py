@@ -13,7 +13,7 @@ import pytest
 from fake_hub import FakeHub
 from huggingface_hub import constants
 
-from text2sql import cli, hub, pushing, runs, syncing, training, uploads
+from text2sql import checkpoints, cli, hub, pushing, runs, syncing, training, uploads
 from text2sql.config import HubStrategy
 from text2sql.uploads import Upload
 
@@ -78,6 +78,15 @@ def test_a_row_that_a_killed_process_left_half_harms_no_other(run):
     assert uploads.pending(run) == [ADAPTER, LAST]
     uploads.mark_sent(run, uploads.pending(run)[1])
     assert uploads.pending(run) == [ADAPTER]
+
+
+def test_what_is_being_sent_stays_in_hand_when_a_later_one_takes_its_place(run):
+    uploads.add(run, [LAST, ADAPTER])
+    uploads.mark_begun(run, uploads.pending(run)[0])
+    newer = [replace(LAST, folder=f"checkpoints/checkpoint-{step}", path=f"checkpoint-{step}") for step in (4, 6, 8)]
+    uploads.add(run, [replace(newer[0], path=LAST.path), *newer])
+    assert LAST not in uploads.pending(run)
+    assert uploads.in_hand(run) == [LAST, *uploads.pending(run)[:2]]
 
 
 # Faults, and what is sent after them
@@ -187,6 +196,20 @@ def test_what_a_save_queues_follows_the_strategy(run, pushing_config, monkeypatc
     found = [one for one in uploads.pending(run) if one.folder]
     assert [one.path for one in found] == places
     assert [one.leave_out for one in found] == [("optimizer.safetensors",), ()][: len(places)]
+
+
+def test_a_checkpoint_that_is_sent_by_a_process_that_runs_already_is_not_deleted(run, server, pushing_config):
+    """The process has been started for the repository alone, before there was a checkpoint."""
+    server.fault = "slow"
+    pusher = pushing.Pusher(run, pushing_config)
+    pusher.checkpoint(run / "checkpoints/checkpoint-2", 2, ())
+    checkpoints.write(run / "checkpoints/checkpoint-4", lambda aside: (aside / "weights").touch())
+    checkpoints.forget_older(run / "checkpoints", 1, pusher.in_use)
+    assert (run / "checkpoints/checkpoint-2").is_dir()
+    pusher.end(wait=False)
+    assert pusher.in_use == []
+    checkpoints.forget_older(run / "checkpoints", 1, pusher.in_use)
+    assert not (run / "checkpoints/checkpoint-2").is_dir()
 
 
 def test_a_slow_hub_is_waited_for_no_longer_than_asked(run, server, pushing_config, caplog):

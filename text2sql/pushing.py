@@ -27,12 +27,16 @@ class Pusher:
     def __init__(self, run: Path, config: Config) -> None:
         self.run, self.settings = run, config.hub
         self.kinds: tuple[str, ...] = KINDS
-        self.in_use: list[Path] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._said: IO[bytes] | None = None
         self._complained = False
         if self.settings.push_to_hub:
             self._add([self._upload("")])
+
+    @property
+    def in_use(self) -> list[Path]:
+        """The folders that a process may be uploading at this moment."""
+        return [] if self._process is None else [self.run / one.folder for one in uploads.in_hand(self.run)]
 
     def checkpoint(self, folder: Path, step: int, leave_out: tuple[str, ...]) -> None:
         """Queue the adapter of a checkpoint and, where hub_strategy says so, all of it."""
@@ -62,7 +66,6 @@ class Pusher:
             self._start()
 
     def _start(self) -> None:
-        self.in_use = [self.run / one.folder for one in uploads.pending(self.run) if one.folder]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
         command = [sys.executable, "-m", "text2sql.syncing", str(self.run), *self.kinds]
         quiet = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
@@ -73,7 +76,7 @@ class Pusher:
         """Take notice of a process that has ended; returns its exit code."""
         if self._process is None or (code := self._process.poll()) is None:
             return None
-        self._process, self.in_use = None, []
+        self._process = None
         assert self._said is not None
         if code not in (0, syncing.LEFT, syncing.BUSY):
             self._said.seek(0)

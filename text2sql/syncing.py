@@ -38,6 +38,7 @@ def sync(run: Path, kinds: tuple[str, ...] = (uploads.HUB, uploads.WANDB)) -> Sy
             raise ValueError(f"another process is uploading what is in {run}; wait for its end")
         failed: dict[str, str] = {}
         while (upload := _next(run, kinds, result)) is not None:
+            uploads.mark_begun(run, upload)  # before it is looked for, so that nobody deletes it in between
             if upload.folder and not (run / upload.folder).is_dir():
                 uploads.mark_gone(run, upload)
                 result.gone.append(upload)
