@@ -120,6 +120,21 @@ def test_a_hub_that_nothing_listens_for_leaves_all_in_the_queue(run, server, mon
     assert "cannot be reached" in syncing.sync(run).left[ADAPTER]
 
 
+def test_an_upload_that_is_queued_again_while_it_is_missed_is_tried_once_more_only(run, monkeypatch):
+    missed = []
+
+    def miss(run, upload, why):
+        uploads.add(run, [] if missed else [ADAPTER])
+        missed.append(upload.number)
+        assert len(missed) < 5, "it goes on for ever"
+
+    monkeypatch.setattr(syncing, "_send", lambda *_: "the Hub is away")
+    monkeypatch.setattr(uploads, "mark_missed", miss)
+    uploads.add(run, [ADAPTER])
+    syncing.sync(run)
+    assert missed == [0, 1]
+
+
 def test_sync_sends_what_is_left_and_typed_again_nothing(run, server, capsys):
     uploads.add(run, [Upload(uploads.HUB, "", "tester/x"), ADAPTER, LAST])
     server.fault = 500
