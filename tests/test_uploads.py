@@ -250,6 +250,21 @@ def test_an_uploader_that_breaks_is_said_and_not_started_again(run, pushing_conf
     assert "1 uploads are left" in caplog.text
 
 
+@pytest.mark.parametrize("push", ["hub=none", "hub=push"])
+def test_what_wandb_missed_before_this_start_is_tried_at_the_end(run, server, small, monkeypatch, push):
+    left = Upload(uploads.WANDB, "wandb/offline-run-1")
+    uploads.add(run, [left])
+    uploads.mark_missed(run, uploads.pending(run)[0], "W&B is away")
+    monkeypatch.setenv("WANDB_API_KEY", "")
+    monkeypatch.setenv("NETRC", str(run / "netrc"))
+    (run / left.folder).mkdir(parents=True)
+    pusher = pushing.Pusher(run, small("phase=1", push, "hub.hub_model_id=tester/x"))
+    pusher.kinds = (uploads.HUB, uploads.WANDB)
+    pusher.end()
+    (row,) = uploads.pending(run)
+    assert (row, "there is no API key" in row.why) == (left, True)
+
+
 def test_training_goes_on_without_the_hub_and_says_so_once(small, tmp_path, monkeypatch, caplog, one_thread):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")

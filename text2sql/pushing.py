@@ -27,6 +27,7 @@ class Pusher:
     def __init__(self, run: Path, config: Config) -> None:
         self.run, self.settings = run, config.hub
         self.kinds: tuple[str, ...] = KINDS
+        self._tried: tuple[str, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
         self._said: IO[bytes] | None = None
         self._complained = False
@@ -66,6 +67,7 @@ class Pusher:
             self._start()
 
     def _start(self) -> None:
+        self._tried = self.kinds
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
         command = [sys.executable, "-m", "text2sql.syncing", str(self.run), *self.kinds]
         quiet = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
@@ -119,4 +121,5 @@ class Pusher:
         return [one for one in uploads.pending(self.run) if one.to in self.kinds]
 
     def _untried(self) -> bool:
-        return any(not one.why for one in self._pending())
+        """Whether something is left that no process of this run has tried."""
+        return any(not one.why or one.to not in self._tried for one in self._pending())
