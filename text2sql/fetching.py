@@ -86,7 +86,7 @@ def _take_finished(repo_id: str, found: Path, run: Path) -> str:
     (found / STAMP).unlink()
     shutil.rmtree(found / ".cache", ignore_errors=True)
     shutil.copytree(found, run / "adapter")
-    runs.write_json(run / STAMP, stamp)
+    runs.write_stamp(run, stamp)
     return f"{run} holds the finished run of {repo_id}"
 
 
@@ -108,7 +108,7 @@ def _take_checkpoint(repo_id: str, found: Path, run: Path) -> str:
     for path in (folder / OF_RUN).iterdir():
         if path.name != STAMP:
             shutil.copyfile(path, run / path.name)
-    runs.write_json(run / STAMP, {**stamp, "status": "interrupted", "fetched_from": repo_id})
+    runs.write_stamp(run, {**stamp, "status": "interrupted", "fetched_from": repo_id})
     return f"{run} has checkpoint {step} of {repo_id}, whole; resume=true goes on from it"
 
 
