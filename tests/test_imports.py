@@ -63,7 +63,7 @@ duckdb_tables |                                              | sqlalchemy       
 copying     | sql                                            |                                      | sqlalchemy duckdb_tables
 provenance  | config                                         |                                      |
 card        | config example prompts provenance              |                                      | huggingface_hub transformers
-publish     | card config runs                               |                                      | huggingface_hub omegaconf
+publish     | credentials card config runs hub                               |                                      | huggingface_hub omegaconf
 fetching    | checkpoints runs                               |                                      | huggingface_hub
 attention   |                                                | torch transformers                   |
 fused       |                                                | torch bitsandbytes                   |

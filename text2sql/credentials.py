@@ -20,7 +20,8 @@ SHORTEST = 16
 NAME = r"(?:token|api_?key|password|secret)"
 VARIABLE = re.compile(NAME + "$", re.IGNORECASE)
 SHAPES = re.compile(
-    r"(?:hf_[A-Za-z0-9]{20,}|wandb_v1_\w{20,}|gh[pousr]_[A-Za-z0-9]{30,})|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+    r"(?:hf_[A-Za-z0-9]{20,}|wandb_v1_\w{20,}|gh[pousr]_[A-Za-z0-9]{20,}|\bsk-[A-Za-z0-9_-]{20,})"
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
 QUOTE = r"(?:\\*['\"])?"  # in JSON behind a backslash
 HEADERS = re.compile(rf"(Authorization{QUOTE}\s*[:=]\s*b?{QUOTE}(?:Bearer|Basic)\s+)[^\s'\"\\]+", re.IGNORECASE)

@@ -14,8 +14,8 @@ PAUSE_S = 60.0
 LOGIN = "set HF_TOKEN to one that is valid, or run `hf auth login`"
 REASONS = {
     401: f"it does not accept the token, or there is none (401); {LOGIN}",
-    403: "the token may not write there (403); give it write access, or name a repository of yours by hub.hub_model_id",
-    404: "it has no such repository for this token (404); name one of yours by hub.hub_model_id",
+    403: "the token may not write there (403); give it write access, or name a repository of yours",
+    404: "it has no such repository for this token (404); name one of yours",
     429: "it had too many requests (429); wait some minutes",
 }
 
@@ -92,7 +92,8 @@ def _reason(error: BaseException, endpoint: str) -> str:
     while link is not None:
         status = getattr(getattr(link, "response", None), "status_code", None)
         if status is not None:
-            return REASONS.get(status, f"it failed ({status}); wait some minutes")
+            setting = " by hub.hub_model_id" if status in (403, 404) else ""
+            return REASONS.get(status, f"it failed ({status}); wait some minutes") + setting
         link = link.__cause__
     from requests.exceptions import Timeout
 
