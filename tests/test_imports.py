@@ -20,6 +20,7 @@ constraint  | example                                        | numpy torch trans
 credentials |                                                |                                      |
 runs        | credentials                                    |                                      |
 uploads     | credentials                                    |                                      |
+lock        |                                                |                                      |
 tracking    | credentials uploads                            |                                      | wandb
 hub         | credentials                                    |                                      | huggingface_hub requests
 syncing     | runs uploads tracking hub                      |                                      |
@@ -31,9 +32,9 @@ ranges      | groups                                         |                  
 config      | credentials groups ranges                                  | hydra omegaconf                      |
 ranks       |                                                |                                      | torch
 checkpoints |                                                |                                      |
-resuming    | checkpoints config runs                        |                                      |
+resuming    | checkpoints config lock runs                        |                                      |
 preemption  | ranks                                          |                                      |
-driver      | credentials runs                                |                                      | yaml
+driver      | credentials lock runs                                |                                      | yaml
 commandline | credentials config ranks preemption driver     | hydra omegaconf                      |
 relevance   | example                                        |                                      |
 values      | cache example relevance sql                    |                                      |
@@ -48,7 +49,7 @@ report      | sql runs                                       |                  
 comparison  | example runs                                   |                                      | numpy scipy omegaconf
 sweeps      | evaluation report                              |                                      | hydra matplotlib yaml
 multirun    |                                                | hydra                                | sweeps
-studies     | config driver multirun sweeps                        | hydra omegaconf                      | optuna numpy
+studies     | config driver lock multirun sweeps                        | hydra omegaconf                      | optuna numpy
 geometry    | tiny config                                    |                                      | transformers
 machines    | config                                         |                                      | torch psutil
 speed       | config geometry machines                       |                                      |
@@ -87,7 +88,7 @@ generation  | fast_path decoding checking                    | torch bitsandbyte
 vllm_engine | config model                                   |                                      | vllm
 callbacks   | example runs ranks tracking config prompts scorer sql generation studies | torch transformers |
 encoding    | example config prompts                         |                                      |
-training    | example runs uploads checkpoints resuming preemption pushing tracking hub config ranks encoding data report studies geometry machines memory fitting lineage merging model passes sharding trainer callbacks | torch transformers |
+training    | example runs uploads lock checkpoints resuming preemption pushing tracking hub config ranks encoding data report studies geometry machines memory fitting lineage merging model passes sharding trainer callbacks | torch transformers |
 voting      | example scorer                                 |                                      |
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts merging model fast_path checking generation vllm_engine voting repair | tqdm | constraint

@@ -19,6 +19,7 @@ from text2sql import (
     geometry,
     hub,
     lineage,
+    lock,
     machines,
     merging,
     model,
@@ -66,6 +67,13 @@ def train(config: Config, folder: str) -> float:
         return _train(config, run, stop)[0]["validation/loss"]
     if (loss := resuming.finished_loss(run, config)) is not None:
         return loss
+    try:
+        return _train_and_stamp(config, run, stop)
+    finally:
+        lock.release(run)
+
+
+def _train_and_stamp(config: Config, run: Path, stop: Stop) -> float:
     resumed = resuming.claim(
         run,
         config,

@@ -11,8 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from text2sql import config as configuration
-from text2sql import multirun
-from text2sql.driver import lock
+from text2sql import lock, multirun
 from text2sql.driver.summary import SUMMARY
 from text2sql.studies import pruning
 from text2sql.studies.settings import LIVE_ACCURACY, Direction, Pruner, Settings
