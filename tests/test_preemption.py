@@ -120,6 +120,29 @@ def test_the_exit_code_says_why(monkeypatch, error, code, full):
     assert ended.value.code == code
 
 
+@pytest.mark.parametrize("error, seconds", [(Interrupted(143), 5), (Interrupted(75), 7), (RuntimeError("broken"), 7)])
+def test_wandb_is_waited_for_as_long_as_there_is_time(small, tmp_path, monkeypatch, error, seconds):
+    waits = []
+
+    class Tracked:
+        id = None
+
+        def __init__(self, *_, **__):
+            pass
+
+        def finish(self, exit_code, max_wait_s):
+            waits.append((exit_code, max_wait_s))
+
+    def break_off(*_):
+        raise error
+
+    monkeypatch.setattr(training, "Tracker", Tracked)
+    monkeypatch.setattr(training, "_run_loop", break_off)
+    with pytest.raises(type(error)):
+        training.train(small(*SETTINGS, "hub.max_wait_s=7"), str(tmp_path))
+    assert waits == [(1, seconds)]
+
+
 def test_hours_must_be_positive(small):
     with pytest.raises(ValueError, match=r"trainer\.max_hours=-1\.0 must be positive"):
         small("phase=1", "trainer.max_hours=-1")

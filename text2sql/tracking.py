@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_URL = "https://api.wandb.ai"
 ANSWER_S = 5.0
+"""How long the server may take to say anything at all, and a run that a signal ends for its last rows."""
 START_S = 15.0
 """How long wandb.init may take once the server has answered; its own limit is 90 s."""
 LOGIN = "set WANDB_API_KEY to one that is valid, or run `wandb login`"
@@ -142,7 +143,7 @@ class Tracker:
         kept.extend([row[column] for column in columns] for row in rows)
         self._log({name: self._wandb.Table(columns=columns, data=kept), "step": step})
 
-    def finish(self, exit_code: int = 0, max_wait_s: float = 60.0) -> None:
+    def finish(self, exit_code: int = 0, *, max_wait_s: float) -> None:
         """End the run; after `max_wait_s` what its server did not take is written to the disk, where wandb would wait on."""
         if self._run is None:
             return

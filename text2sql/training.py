@@ -41,7 +41,7 @@ from text2sql.passes import Row
 from text2sql.preemption import TIME_IS_UP, Interrupted, Stop
 from text2sql.pushing import Pusher
 from text2sql.studies import pruning
-from text2sql.tracking import Tracker
+from text2sql.tracking import ANSWER_S, Tracker
 from text2sql.trainer import TokenBudgetTrainer, check_names, sft_config
 
 log = logging.getLogger(__name__)
@@ -145,8 +145,8 @@ def _train(
         after = trainer.step.mean_loss(remembered) if remembered and not pruned else None
         if not pruned:
             _save(config, run, trainer, adapted, tokenizer, merged or lineage.below(parent))
-    except BaseException:
-        tracker.finish(exit_code=1)
+    except BaseException as error:
+        tracker.finish(exit_code=1, max_wait_s=_time_for_wandb(config, error))
         raise
     tracker.finish(max_wait_s=config.hub.max_wait_s)
     if pusher is not None and tracker.id is not None:
@@ -170,6 +170,12 @@ def _train(
     if before is not None and after is not None:
         metrics |= {"forgetting/loss_before": before, "forgetting/loss_after": after}
     return metrics, about
+
+
+def _time_for_wandb(config: Config, error: BaseException) -> float:
+    """How many seconds W&B has for the last rows of a run that `error` ends: few after a signal, which SIGKILL may follow."""
+    is_signal = isinstance(error, KeyboardInterrupt) and getattr(error, "exit_code", None) != TIME_IS_UP
+    return min(config.hub.max_wait_s, ANSWER_S) if is_signal else config.hub.max_wait_s
 
 
 def _pruned(trainer: TokenBudgetTrainer) -> str:
