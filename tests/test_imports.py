@@ -74,7 +74,7 @@ fast_path   | memory attention fused                         | torch transformer
 graphs      | attention passes                               | torch                                |
 step        | ranks attention fused passes cross_entropy fast_path graphs | torch                   |
 sharding    | ranks attention passes cross_entropy fast_path step | torch                      |
-anomalies   |                                                | torch                                |
+anomalies   |                                                | torch bitsandbytes                     |
 snapshot    |                                                | numpy torch safetensors              |
 pushing     | credentials config uploads syncing             |                                      |
 checkpointing | config ranks preemption model checkpoints snapshot pushing | torch transformers trl |

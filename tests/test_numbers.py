@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit
 
 from text2sql import anomalies, runs, training
 from text2sql.anomalies import Spikes, Watch, undone_where
@@ -136,6 +137,23 @@ def test_a_guarded_optimizer_still_has_its_schedule():
         schedule.step()
         assert returned.item() == (0.0 if math.isnan(loss) else loss)
         assert parameter.tolist() == pytest.approx([expected] * 2)
+
+
+@pytest.mark.parametrize("kind, waits", [(AdamW8bit, True), (PagedAdamW8bit, True), (torch.optim.AdamW, False)])
+def test_an_optimizer_that_waits_for_the_device_itself_is_known_by_its_class(kind, waits):
+    watch = Watch(waits=False)
+    watch.guard(kind([torch.nn.Parameter(torch.ones(2))], lr=1.0))
+    assert watch.waits == waits
+
+
+def test_an_optimizer_without_moments_is_waited_for_in_the_first_step_only(monkeypatch):
+    optimizer, watch, undone = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=1.0), Watch(waits=False), []
+    monkeypatch.setattr(anomalies, "undone_where", lambda *_: undone.append(len(read)))
+    read = []
+    watch.bad = SimpleNamespace(is_cuda=True, item=lambda: read.append(True))
+    for _ in range(3):
+        watch.apply(optimizer, lambda: None)
+    assert (len(read), undone) == (1, [1, 1])
 
 
 def test_a_gradient_that_a_scaler_looks_at_is_no_fault_of_the_step():

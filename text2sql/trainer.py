@@ -108,8 +108,7 @@ class TokenBudgetTrainer(CheckpointingTrainer):
         self._step: StepGradient | None = None
         self.names = {id(row): name for row, name in zip(train_rows, names)}
         self.bad_steps, self.odd, self.spikes = bad_steps, OddSteps(), Spikes()
-        # a paged optimizer and a gradient scaler wait for the GPU in each step
-        self.watch = Watch(waits="paged" in self.args.optim or self.accelerator.scaler is not None)
+        self.watch = Watch(waits=self.accelerator.scaler is not None)  # which waits for the GPU in each step
 
     def get_train_dataloader(self) -> StepLoader:
         self.loader = StepLoader(self.train_rows, self.config.trainer.batch_size, self.args.seed)
