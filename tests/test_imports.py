@@ -19,10 +19,11 @@ sql         | example                                        | sqlglot          
 constraint  | example                                        | numpy torch transformers             |
 credentials |                                                |                                      |
 runs        | credentials                                    |                                      |
+errors      |                                                |                                      |
 uploads     | credentials                                    |                                      |
 lock        |                                                |                                      |
-tracking    | credentials uploads                            |                                      | wandb
-hub         | credentials                                    |                                      | huggingface_hub requests
+tracking    | credentials errors uploads                            |                                      | wandb
+hub         | credentials errors                                 |                                      | huggingface_hub requests
 syncing     | runs uploads tracking hub                      |                                      |
 cache       |                                                |                                      |
 tiny        | cache                                          |                                      | torch transformers tokenizers
@@ -35,7 +36,7 @@ checkpoints |                                                |                  
 resuming    | checkpoints config lock runs                        |                                      |
 preemption  | ranks                                          |                                      |
 driver      | credentials lock runs                                |                                      | yaml
-commandline | credentials config ranks preemption driver     | hydra omegaconf                      |
+commandline | credentials errors config ranks preemption driver     | hydra omegaconf                      |
 relevance   | example                                        |                                      |
 values      | cache example relevance sql                    |                                      |
 serialise   | example sql                                    |                                      |
@@ -50,22 +51,22 @@ comparison  | example runs                                   |                  
 sweeps      | evaluation report                              |                                      | hydra matplotlib yaml
 multirun    |                                                | hydra                                | sweeps
 studies     | config driver lock multirun sweeps                        | hydra omegaconf                      | optuna numpy
-geometry    | tiny config                                    |                                      | transformers
+geometry    | errors tiny config                                    |                                      | transformers
 machines    | config                                         |                                      | torch psutil
 speed       | config geometry machines                       |                                      |
 memory      | config geometry machines speed                 |                                      |
 fitting     | config geometry machines memory                |                                      |
 merging     |                                                | torch peft                           |
-model       | config ranks machines merging tiny smollm2     | torch bitsandbytes peft transformers huggingface_hub |
+model       | errors config ranks machines merging tiny smollm2     | torch bitsandbytes peft transformers huggingface_hub |
 lineage     | config hub ranks runs merging model                  |                                      |
-doctor      | config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
-reproduction | runs config commandline data evaluation       | hydra omegaconf yaml                 | torch model
+doctor      | errors config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
+reproduction | errors runs config commandline data evaluation       | hydra omegaconf yaml                 | torch model
 duckdb_tables |                                              | sqlalchemy                           |
 copying     | sql                                            |                                      | sqlalchemy duckdb_tables
 provenance  | config                                         |                                      |
 card        | config example prompts provenance              |                                      | huggingface_hub transformers
-publish     | credentials card config runs hub                               |                                      | huggingface_hub omegaconf
-fetching    | checkpoints runs                               |                                      | huggingface_hub
+publish     | credentials errors card config runs hub                               |                                      | huggingface_hub omegaconf
+fetching    | errors checkpoints runs                               |                                      | huggingface_hub
 attention   |                                                | torch transformers                   |
 fused       |                                                | torch bitsandbytes                   |
 passes      |                                                | torch                                |

@@ -135,6 +135,19 @@ def test_a_start_that_fails_makes_a_run_offline(tmp_path, wandb, server, monkeyp
     assert uploads.pending(tmp_path)[0].why == "wandb.init failed (timed out, and the key is ***)"
 
 
+def test_a_start_that_fails_without_a_word_does_so_too(tmp_path, wandb, server, monkeypatch):
+    start = wandb.init
+
+    def init(**settings):
+        if settings["mode"] == "online":
+            raise TimeoutError
+        return start(**settings)
+
+    monkeypatch.setattr(wandb, "init", init)
+    Tracker("online", tmp_path, {})
+    assert uploads.pending(tmp_path)[0].why == "wandb.init failed (TimeoutError)"
+
+
 @pytest.mark.parametrize(
     ("machine", "reason"),
     [

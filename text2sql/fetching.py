@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from text2sql import checkpoints, runs
+from text2sql.errors import first_line
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def _files(repo_id: str, revision: str | None) -> list[str]:
             ) from error
         return []
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ValueError(f"{repo_id} could not be had from the Hub: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{repo_id} could not be had from the Hub: {first_line(error)}") from error
 
 
 def _download(repo_id: str, revision: str | None, folder: Path, allow: list[str], ignore: list[str]) -> Path:
@@ -71,7 +72,7 @@ def _download(repo_id: str, revision: str | None, folder: Path, allow: list[str]
             repo_id, revision=revision, local_dir=folder, allow_patterns=allow or None, ignore_patterns=ignore or None
         )
     except (HfHubHTTPError, OSError) as error:
-        raise ValueError(f"{repo_id} could not be had from the Hub: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{repo_id} could not be had from the Hub: {first_line(error)}") from error
     return folder
 
 

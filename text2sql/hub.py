@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from text2sql import credentials
+from text2sql.errors import first_line
 
 ANSWER_S = 5.0
 """How long the Hub may take to say anything at all."""
@@ -36,7 +37,7 @@ def fetch_adapter(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.yaml", "*.jinja"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
-            f"adapter={name} is no folder here and could not be had from the Hub: {str(error).splitlines()[0]}"
+            f"adapter={name} is no folder here and could not be had from the Hub: {first_line(error)}"
         ) from error
 
 
@@ -97,5 +98,5 @@ def _reason(error: BaseException, endpoint: str) -> str:
         link = link.__cause__
     from requests.exceptions import Timeout
 
-    said = "no answer in time" if isinstance(error, Timeout) else (str(error).splitlines() or [type(error).__name__])[0]
+    said = "no answer in time" if isinstance(error, Timeout) else first_line(error)
     return credentials.redact(f"{endpoint} cannot be reached ({said[:200]})")

@@ -15,6 +15,7 @@ from text2sql import card, credentials, hub, runs
 from text2sql import config as configuration
 from text2sql.card import Evaluation, Published
 from text2sql.config import Config, Data
+from text2sql.errors import first_line
 
 log = logging.getLogger(__name__)
 
@@ -241,17 +242,13 @@ def push(folder: Path, repo_id: str, *, private: bool, revision: str | None) -> 
             repo_id=repo_id, folder_path=folder, revision=revision, commit_message="Publish adapter and card"
         )
     except (LocalTokenNotFoundError, HFValidationError) as error:
-        raise ValueError(f"{repo_id}: {_first_line(error)} (log in with `hf auth login`, or set HF_TOKEN)") from error
+        raise ValueError(f"{repo_id}: {first_line(error)} (log in with `hf auth login`, or set HF_TOKEN)") from error
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else None
-        why = hub.REASONS.get(status, f"it refused ({status}): {_first_line(error)}")
+        why = hub.REASONS.get(status, f"it refused ({status}): {first_line(error)}")
         raise ValueError(f"{repo_id}: not pushed to the Hub, {why}") from error
     except OSError as error:  # with requests below it; offline mode is one too
         raise ValueError(
-            f"the Hub cannot be reached ({_first_line(error)}); `--dry-run FOLDER` writes the same files without it"
+            f"the Hub cannot be reached ({first_line(error)}); `--dry-run FOLDER` writes the same files without it"
         ) from error
     return str(done.commit_url)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [repr(error)])[0]

@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from text2sql import credentials, uploads
+from text2sql.errors import first_line
 from text2sql.uploads import Upload
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class Tracker:
             self._run = self._wandb.init(mode="online", id=id, resume="allow", settings=limit, **self._settings)
         except (OSError, self._wandb.Error) as error:
             self._end_service()
-            return f"wandb.init failed ({credentials.redact(str(error).splitlines()[0])})"
+            return f"wandb.init failed ({credentials.redact(first_line(error))})"
         self.id = id
         self._waiting: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
         self._sending = threading.Thread(target=self._send, args=(self._run,), daemon=True)
