@@ -66,7 +66,7 @@ copying     | sql                                            |                  
 provenance  | config                                         |                                      |
 card        | config example prompts provenance              |                                      | huggingface_hub transformers
 publish     | credentials errors card config runs hub                               |                                      | huggingface_hub omegaconf
-fetching    | errors checkpoints runs                               |                                      | huggingface_hub
+fetching    | errors checkpoints runs hub                               |                                      | huggingface_hub
 attention   |                                                | torch transformers                   |
 fused       |                                                | torch bitsandbytes                   |
 passes      |                                                | torch                                |

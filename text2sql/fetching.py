@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from text2sql import checkpoints, runs
+from text2sql import checkpoints, hub, runs
 from text2sql.errors import first_line
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def fetch(repo_id: str, run: Path, revision: str | None = None) -> str:
     files = _files(repo_id, revision)
     with tempfile.TemporaryDirectory(dir=_parent_of(run), prefix=f".{run.name}.") as scratch:
         if STAMP in files:
-            return _take_finished(repo_id, _download(repo_id, revision, Path(scratch), [], [f"{LAST}/*"]), run)
+            return _take_finished(repo_id, _download(repo_id, revision, Path(scratch), [], hub.CHECKPOINTS), run)
         if any(name.startswith(f"{LAST}/") for name in files):
             found = _download(repo_id, revision, Path(scratch), [f"{LAST}/*"], []) / LAST
             return _take_checkpoint(repo_id, found, run)

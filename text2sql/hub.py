@@ -12,6 +12,8 @@ ANSWER_S = 5.0
 """How long the Hub may take to say anything at all."""
 PAUSE_S = 60.0
 """How long it may be silent in the middle of an upload; it adds up large files before it answers."""
+CHECKPOINTS = ["last-checkpoint/*", "checkpoint-*/*"]
+"""Where hub.hub_strategy puts whole checkpoints beside the adapter; an optimizer is twice its size."""
 LOGIN = "set HF_TOKEN to one that is valid, or run `hf auth login`"
 REASONS = {
     401: f"it does not accept the token, or there is none (401); {LOGIN}",
@@ -33,8 +35,9 @@ def fetch_adapter(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    wanted = ["*.json", "*.safetensors", "*.yaml", "*.jinja"]
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.yaml", "*.jinja"]))
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=CHECKPOINTS))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
             f"adapter={name} is no folder here and could not be had from the Hub: {first_line(error)}"
