@@ -11,6 +11,7 @@ import torch
 from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit
 
 from text2sql import anomalies, runs, training
+from text2sql.callbacks import HistoryCallback
 from text2sql.anomalies import Spikes, Watch, undone_where
 from text2sql.preemption import Interrupted
 from text2sql.step import StepGradient
@@ -101,6 +102,14 @@ def test_no_policy_goes_on_for_ever(small, tmp_path, monkeypatch):
     broken_at(monkeypatch, range(99), "nan")
     with pytest.raises(RuntimeError, match="loss is nan by step 3"):
         training.train(small(*SETTINGS, "trainer.on_nan=skip"), str(tmp_path))
+
+
+def test_a_validation_loss_that_is_no_number_ends_every_rank_alike(small, tmp_path, monkeypatch):
+    """All ranks have the same loss; what logs it is rank 0 alone."""
+    monkeypatch.setattr(StepGradient, "mean_loss", lambda *_: math.nan)
+    monkeypatch.setattr(HistoryCallback, "on_log", lambda *_, **__: None)
+    with pytest.raises(RuntimeError, match=r"the eval_loss is nan by step 1; lower trainer\.learning_rate"):
+        training.train(small(*SETTINGS, "trainer.eval_steps=1"), str(tmp_path))
 
 
 # On a device that nobody waits for

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 ELEMENTWISE = ("adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "sgd")
 """Optimizers that treat every element of a parameter alike, or every block of 256."""
 
-
+CURE = "lower trainer.learning_rate, or use hardware.bf16=true in place of fp16 where the GPU has it"
 OF_PASSES = ("num_tokens", "num_filling", "num_passes")
 
 
@@ -197,9 +197,8 @@ class TokenBudgetTrainer(CheckpointingTrainer):
             runs.append_jsonl(self.bad_steps, [row])
         if policy is OnNan.stop or odd.in_a_row > MAX_IN_A_ROW:
             raise RuntimeError(
-                f"the {what} by step {seen.step}; lower trainer.learning_rate, or use hardware.bf16=true in place of fp16 "
-                "where the GPU has it, or leave such steps out by trainer.on_nan=skip or roll_back; their examples are in "
-                f"{self.bad_steps}"
+                f"the {what} by step {seen.step}; {CURE}, or leave such steps out by trainer.on_nan=skip or roll_back; "
+                f"their examples are in {self.bad_steps}"
             )
         log.warning("the %s in step %d, which is left out; %s has its examples", what, seen.step, self.bad_steps)
         if policy is OnNan.roll_back:
@@ -227,11 +226,16 @@ class TokenBudgetTrainer(CheckpointingTrainer):
         super()._maybe_log_save_evaluate(tr_loss, *some, **more)
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """The mean validation loss over learned tokens, logged and handed to the callbacks."""
+        """The mean validation loss over learned tokens, logged and handed to the callbacks.
+
+        RuntimeError, in every rank alike, if it is no number.
+        """
         started = time.monotonic()
         loss = self.step.mean_loss(self.validation_rows)
         metrics = {f"{metric_key_prefix}_loss": loss, f"{metric_key_prefix}_runtime": time.monotonic() - started}
         self.log(metrics)
+        if not math.isfinite(loss):
+            raise RuntimeError(f"the {metric_key_prefix}_loss is {loss} by step {self.state.global_step}; {CURE}")
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
