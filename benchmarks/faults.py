@@ -29,9 +29,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from subjects import INTERVAL, TEN_STEPS, TINY, Ours, Plain, before, composed, halve  # before torch, for its environment
+os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 import torch
+from subjects import INTERVAL, TEN_STEPS, TINY, Ours, Plain, before, composed, halve
 from transformers import Trainer
 from trl import SFTTrainer
 

@@ -189,14 +189,18 @@ def test_a_disk_without_room_is_an_error_before_training_with_its_cure(tmp_path,
 def test_a_limit_of_none_counts_every_save(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 10**9))
     checkpoints.check_space(tmp_path, 10**8, 0, num_saves=8)
-    with pytest.raises(ValueError, match=r"up to 1\.10 GB more \(trainer\.save_total_limit=0, which keeps 9 of 0\.10 GB"):
+    with pytest.raises(
+        ValueError, match=r"up to 1\.10 GB more \(trainer\.save_total_limit=0, which keeps 9 of 0\.10 GB"
+    ):
         checkpoints.check_space(tmp_path, 10**8, 0, num_saves=9)
 
 
 def test_a_run_that_goes_on_needs_no_room_for_the_checkpoints_it_has(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 3000))
     for step in (2, 4):
-        checkpoints.write(tmp_path / f"run/checkpoints/checkpoint-{step}", lambda aside: (aside / "a").write_bytes(b"x" * 1000))
+        checkpoints.write(
+            tmp_path / f"run/checkpoints/checkpoint-{step}", lambda aside: (aside / "a").write_bytes(b"x" * 1000)
+        )
     checkpoints.check_space(tmp_path / "run", 1000, 2, num_saves=9)
     with pytest.raises(ValueError, match="free some"):
         checkpoints.check_space(tmp_path / "elsewhere", 1000, 2, num_saves=9)

@@ -11,8 +11,8 @@ import torch
 from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit
 
 from text2sql import anomalies, runs, training
-from text2sql.callbacks import HistoryCallback
 from text2sql.anomalies import Spikes, Watch, undone_where
+from text2sql.callbacks import HistoryCallback
 from text2sql.preemption import Interrupted
 from text2sql.step import StepGradient
 

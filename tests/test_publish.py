@@ -229,7 +229,9 @@ def test_a_run_that_comes_back_from_the_hub_is_gone_on_with_though_its_data_lie_
     assert "data.path" not in runs.read(repo)["settings"]
     assert runs.read(repo)["settings"]["data.name"] == "spider"
     monkeypatch.setattr(fetching, "_files", lambda *_: [path.name for path in repo.iterdir()])
-    monkeypatch.setattr(fetching, "_download", lambda repo_id, revision, folder, *_: shutil.copytree(repo, folder / "x"))
+    monkeypatch.setattr(
+        fetching, "_download", lambda repo_id, revision, folder, *_: shutil.copytree(repo, folder / "x")
+    )
     fetching.fetch("user/name", tmp_path / "again")
     loss = resuming.finished_loss(tmp_path / "again", config)
     assert loss == curriculum.two.read("metrics.json")["validation/loss"]
@@ -237,7 +239,9 @@ def test_a_run_that_comes_back_from_the_hub_is_gone_on_with_though_its_data_lie_
         resuming.finished_loss(tmp_path / "again", replace(config, seed=1))
 
 
-@pytest.mark.parametrize("secret", ["sk-" + "a1" * 12, "wandb_v1_" + "b" * 24, "https://user:pass@host/x", "0123456789abcdef" * 2])
+@pytest.mark.parametrize(
+    "secret", ["sk-" + "a1" * 12, "wandb_v1_" + "b" * 24, "https://user:pass@host/x", "0123456789abcdef" * 2]
+)
 @pytest.mark.parametrize("file", ["metrics.json", "adapter/adapter_config.json", "adapter/tokenizer_config.json"])
 def test_a_secret_in_any_file_is_refused_and_the_folder_stays_as_it_was(run, tmp_path, monkeypatch, secret, file):
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef" * 2)

@@ -240,7 +240,9 @@ def test_a_slow_hub_is_waited_for_no_longer_than_asked(run, server, pushing_conf
 
 def test_an_uploader_that_breaks_is_said_and_not_started_again(run, pushing_config, monkeypatch, tmp_path, caplog):
     broken = tmp_path / "broken"
-    broken.write_text(f"#!{sys.executable}\nopen({str(tmp_path / 'starts')!r}, 'a').write('x')\nraise OSError('no such')\n")
+    broken.write_text(
+        f"#!{sys.executable}\nopen({str(tmp_path / 'starts')!r}, 'a').write('x')\nraise OSError('no such')\n"
+    )
     broken.chmod(0o755)
     monkeypatch.setattr(pushing.sys, "executable", str(broken))
     pusher = pushing.Pusher(run, pushing_config)

@@ -87,7 +87,7 @@ class LoraLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[Any, ...]:
-        """Of the slope (tokens, out) the gradients of x (tokens, in), A (rank, in) and B (out, rank), None for what has none."""
+        """From a slope (tokens, out) the gradients of x (tokens, in), A (rank, in) and B (out, rank), else None."""
         slope = outputs[0]
         x, low, a, b, *masks = ctx.saved_tensors
         working, scaling, keep = ctx.working, ctx.scaling, ctx.keep
