@@ -244,7 +244,7 @@ def push(folder: Path, repo_id: str, *, private: bool, revision: str | None) -> 
     except (LocalTokenNotFoundError, HFValidationError) as error:
         raise ValueError(f"{repo_id}: {first_line(error)} (log in with `hf auth login`, or set HF_TOKEN)") from error
     except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else None
+        status: Any = error.response.status_code if error.response is not None else None
         why = hub.REASONS.get(status, f"it refused ({status}): {first_line(error)}")
         raise ValueError(f"{repo_id}: not pushed to the Hub, {why}") from error
     except OSError as error:  # with requests below it; offline mode is one too
