@@ -326,7 +326,9 @@ def test_a_push_is_one_commit_of_the_same_files_and_a_refusal_says_what_to_do(ru
             assert (there / file.relative_to(tmp_path / "out")).read_bytes() == file.read_bytes()
         assert "the token may not write there (403); give it write access" in forbidden
         nobody = hub.run("-c", PUSH, tmp_path / "out", "tester/name", token=False)
-        assert "there is none (401); set HF_TOKEN to one that is valid, or run `hf auth login`" in nobody.stdout, nobody.stderr
+        assert "there is none (401); set HF_TOKEN to one that is valid, or run `hf auth login`" in nobody.stdout, (
+            nobody.stderr
+        )
     gone = hub.run("-c", PUSH, tmp_path / "out", "tester/name")
     assert "the Hub cannot be reached" in gone.stdout and "--dry-run" in gone.stdout
 
