@@ -22,7 +22,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from text2sql.driver import child, gpus, journal, lock, processes, resume
+from text2sql import lock
+from text2sql.driver import child, gpus, journal, processes, resume
 from text2sql.driver.processes import Ended, Job
 from text2sql.driver.summary import SUMMARY
 

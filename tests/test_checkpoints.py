@@ -179,11 +179,45 @@ def test_the_manifest_is_of_what_is_on_the_disk(folder):
 
 def test_a_disk_without_room_is_an_error_before_training_with_its_cure(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 10**9))
-    checkpoints.check_space(tmp_path / "not/yet", 2 * 10**8, 2)
+    checkpoints.check_space(tmp_path / "not/yet", 2 * 10**8, 2, num_saves=9)
     with pytest.raises(
         ValueError, match=r"1\.00 GB free.*up to 1\.20 GB.*save_total_limit=2 of 0\.30 GB.*hydra\.run\.dir"
     ):
-        checkpoints.check_space(tmp_path / "not/yet", 3 * 10**8, 2)
+        checkpoints.check_space(tmp_path / "not/yet", 3 * 10**8, 2, num_saves=9)
+
+
+def test_a_limit_of_none_counts_every_save(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 10**9))
+    checkpoints.check_space(tmp_path, 10**8, 0, num_saves=8)
+    with pytest.raises(
+        ValueError, match=r"up to 1\.10 GB more \(trainer\.save_total_limit=0, which keeps 9 of 0\.10 GB"
+    ):
+        checkpoints.check_space(tmp_path, 10**8, 0, num_saves=9)
+
+
+def test_a_run_that_goes_on_needs_no_room_for_the_checkpoints_it_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 3000))
+    for step in (2, 4):
+        checkpoints.write(
+            tmp_path / f"run/checkpoints/checkpoint-{step}", lambda aside: (aside / "a").write_bytes(b"x" * 1000)
+        )
+    checkpoints.check_space(tmp_path / "run", 1000, 2, num_saves=9)
+    with pytest.raises(ValueError, match="free some"):
+        checkpoints.check_space(tmp_path / "elsewhere", 1000, 2, num_saves=9)
+
+
+@pytest.mark.parametrize(
+    "settings, saves",
+    [
+        ("trainer.save_steps=0.25", 3),
+        ("trainer.save_steps=2", 3),
+        ("trainer.save_steps=2 trainer.num_train_epochs=2", 5),
+        ("trainer.save_steps=2 trainer.max_steps=3", 2),
+        ("trainer.save_steps=2 trainer.num_tokens=1750", 4),
+    ],
+)
+def test_saves_are_counted_as_they_are_made(small, settings, saves):
+    assert fitting.num_saves(small("phase=1", "trainer.batch_size=5", *settings.split()), [50] * 24) == saves
 
 
 def test_what_a_checkpoint_takes_is_predicted(small, curriculum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import runpy
 import sys
@@ -69,6 +70,7 @@ def test_a_token_in_a_command_is_refused_before_anything_is_written(tmp_path, mo
         "tracking.entity=${oc.env:USER}",
         "+hub.token=null",
         "hub.hub_model_id=someone/hf_adapter",
+        "Show Basic statistics of singers, and the Bearer instruments",
     ],
 )
 def test_a_setting_that_only_looks_a_little_like_one_passes(override):
@@ -107,8 +109,23 @@ def test_a_token_of_this_machine_is_hidden_whatever_its_shape(tmp_path, monkeypa
     assert credentials.redact(f"https://u:{secret}@host and {secret}!") == "https://***@host and ***!"
 
 
-def test_a_header_is_hidden(monkeypatch):
-    assert credentials.redact("{'Authorization': 'Bearer abc.def'}") == "{'Authorization': 'Bearer ***'}"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{'Authorization': 'Bearer %s'}",
+        r'"{\"authorization\": \"Basic %s\"}"',
+        "Authorization: Bearer %s",
+        "{b'Authorization': b'Basic %s'}",
+    ],
+)
+def test_a_header_is_hidden(text):
+    assert credentials.redact(text % "abc.def") == text % "***"
+
+
+def test_data_are_written_as_they_are_whatever_they_look_like(tmp_path):
+    schema = {"ddl": f"CREATE TABLE t (a TEXT DEFAULT 'https://user:pass@host {TOKEN}')"}
+    runs.write_json(tmp_path / "schemas.json", schema)
+    assert json.loads((tmp_path / "schemas.json").read_text()) == schema
 
 
 def test_logged_traces_and_stamps_have_no_token(tmp_path, monkeypatch):

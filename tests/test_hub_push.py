@@ -155,7 +155,9 @@ def test_what_was_pushed_can_be_continued_from_its_id(pushed, small):
     hub, _ = pushed
     fetched = hub.run("-c", FETCH, "tester/x", cwd=ROOT)
     assert fetched.returncode == 0, fetched.stderr
-    model.check_adapter(Path(fetched.stdout.strip()), small("phase=2"))
+    folder = Path(fetched.stdout.strip())
+    model.check_adapter(folder, small("phase=2"))
+    assert not (folder / "last-checkpoint").exists()
 
 
 def test_an_adapter_is_fetched_by_its_id_with_the_config_that_made_it(hub, curriculum, small):

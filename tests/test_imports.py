@@ -21,9 +21,11 @@ credentials |                                                |                  
 columns     |                                                |                                      |
 overriding  |                                                |                                      | hydra yaml
 runs        | credentials overriding                         |                                      |
+errors      |                                                |                                      |
 uploads     | credentials                                    |                                      |
-tracking    | credentials uploads                            |                                      | wandb
-hub         | credentials                                    |                                      | huggingface_hub requests
+lock        |                                                |                                      |
+tracking    | credentials errors uploads                            |                                      | wandb
+hub         | credentials errors                                 |                                      | huggingface_hub requests
 syncing     | runs uploads tracking hub                      |                                      |
 cache       |                                                |                                      |
 tiny        | cache                                          |                                      | torch transformers tokenizers
@@ -33,10 +35,10 @@ ranges      | groups                                         |                  
 config      | credentials groups ranges                                  | hydra omegaconf                      |
 ranks       |                                                |                                      | torch
 checkpoints |                                                |                                      |
-resuming    | checkpoints config runs                        |                                      |
+resuming    | checkpoints config lock runs                        |                                      |
 preemption  | ranks                                          |                                      |
-driver      | credentials overriding runs                     |                                      | yaml
-commandline | credentials config ranks preemption driver     | hydra omegaconf                      |
+driver      | credentials lock overriding runs                     |                                      | yaml
+commandline | credentials errors config ranks preemption driver     | hydra omegaconf                      |
 relevance   | example                                        |                                      |
 values      | cache example relevance sql                    |                                      |
 serialise   | example sql                                    |                                      |
@@ -50,23 +52,23 @@ report      | sql runs                                       |                  
 comparison  | columns example runs                           |                                      | numpy scipy omegaconf
 sweeps      | columns overriding runs evaluation report      |                                      | hydra matplotlib
 multirun    |                                                | hydra                                | sweeps
-studies     | overriding runs config driver multirun sweeps        | hydra omegaconf                      | optuna numpy
-geometry    | tiny config                                    |                                      | transformers
+studies     | overriding runs config driver lock multirun sweeps        | hydra omegaconf                      | optuna numpy
+geometry    | errors tiny config                                    |                                      | transformers
 machines    | config                                         |                                      | torch psutil
 speed       | config geometry machines                       |                                      |
 memory      | config geometry machines speed                 |                                      |
 fitting     | config geometry machines memory                |                                      |
 merging     |                                                | torch peft                           |
-model       | config ranks machines merging tiny smollm2     | torch bitsandbytes peft transformers huggingface_hub |
+model       | errors config ranks machines merging tiny smollm2     | torch bitsandbytes peft transformers huggingface_hub |
 lineage     | config hub ranks runs merging model                  |                                      |
-doctor      | config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
-reproduction | columns overriding runs config commandline data evaluation | hydra omegaconf yaml                 | torch model
+doctor      | errors config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
+reproduction | columns errors overriding runs config commandline data evaluation | hydra omegaconf yaml                 | torch model
 duckdb_tables |                                              | sqlalchemy                           |
 copying     | sql                                            |                                      | sqlalchemy duckdb_tables
 provenance  | config                                         |                                      |
 card        | config example prompts provenance              |                                      | huggingface_hub transformers
-publish     | card config runs                               |                                      | huggingface_hub omegaconf
-fetching    | checkpoints runs                               |                                      | huggingface_hub
+publish     | credentials errors card config runs hub                               |                                      | huggingface_hub omegaconf
+fetching    | errors checkpoints runs hub                               |                                      | huggingface_hub
 attention   |                                                | torch transformers                   |
 fused       |                                                | torch bitsandbytes                   |
 passes      |                                                | torch                                |
@@ -75,7 +77,7 @@ fast_path   | memory attention fused                         | torch transformer
 graphs      | attention passes                               | torch                                |
 step        | ranks attention fused passes cross_entropy fast_path graphs | torch                   |
 sharding    | ranks attention passes cross_entropy fast_path step | torch                      |
-anomalies   |                                                | torch                                |
+anomalies   |                                                | torch bitsandbytes                     |
 snapshot    |                                                | numpy torch safetensors              |
 pushing     | credentials config uploads syncing             |                                      |
 checkpointing | config ranks preemption model checkpoints snapshot pushing | torch transformers trl |
@@ -89,7 +91,7 @@ generation  | fast_path decoding checking                    | torch bitsandbyte
 vllm_engine | config model                                   |                                      | vllm
 callbacks   | example runs ranks tracking config prompts scorer sql generation studies | torch transformers |
 encoding    | example config prompts                         |                                      |
-training    | example runs uploads checkpoints resuming preemption pushing tracking hub config ranks encoding data report studies geometry machines memory fitting lineage merging model passes sharding trainer callbacks | torch transformers |
+training    | example runs uploads lock checkpoints resuming preemption pushing tracking hub config ranks encoding data report studies geometry machines memory fitting lineage merging model passes sharding trainer callbacks | torch transformers |
 voting      | example scorer                                 |                                      |
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts merging model fast_path checking generation vllm_engine voting repair | tqdm | constraint

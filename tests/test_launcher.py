@@ -11,8 +11,8 @@ import pytest
 import stand_in
 from hydra.errors import HydraException
 
-from text2sql import commandline, sweeps
-from text2sql.driver import gpus, journal, lock
+from text2sql import commandline, lock, sweeps
+from text2sql.driver import gpus, journal
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ def test_two_drivers_do_not_run_one_sweep(folder):
     finally:
         stand_in.end(process)
     lock.hold(folder / "multirun/s")
-    lock.forget()
+    lock.release(folder / "multirun/s")
 
 
 def test_a_job_of_a_dead_driver_is_ended_and_a_stranger_with_its_pid_is_not(tmp_path):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
+from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit
 
 from text2sql import anomalies, runs, training
 from text2sql.anomalies import Spikes, Watch, undone_where
+from text2sql.callbacks import HistoryCallback
+from text2sql.preemption import Interrupted
 from text2sql.step import StepGradient
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -100,6 +104,14 @@ def test_no_policy_goes_on_for_ever(small, tmp_path, monkeypatch):
         training.train(small(*SETTINGS, "trainer.on_nan=skip"), str(tmp_path))
 
 
+def test_a_validation_loss_that_is_no_number_ends_every_rank_alike(small, tmp_path, monkeypatch):
+    """All ranks have the same loss; what logs it is rank 0 alone."""
+    monkeypatch.setattr(StepGradient, "mean_loss", lambda *_: math.nan)
+    monkeypatch.setattr(HistoryCallback, "on_log", lambda *_, **__: None)
+    with pytest.raises(RuntimeError, match=r"the eval_loss is nan by step 1; lower trainer\.learning_rate"):
+        training.train(small(*SETTINGS, "trainer.eval_steps=1"), str(tmp_path))
+
+
 # On a device that nobody waits for
 
 
@@ -136,6 +148,23 @@ def test_a_guarded_optimizer_still_has_its_schedule():
         assert parameter.tolist() == pytest.approx([expected] * 2)
 
 
+@pytest.mark.parametrize("kind, waits", [(AdamW8bit, True), (PagedAdamW8bit, True), (torch.optim.AdamW, False)])
+def test_an_optimizer_that_waits_for_the_device_itself_is_known_by_its_class(kind, waits):
+    watch = Watch(waits=False)
+    watch.guard(kind([torch.nn.Parameter(torch.ones(2))], lr=1.0))
+    assert watch.waits == waits
+
+
+def test_an_optimizer_without_moments_is_waited_for_in_the_first_step_only(monkeypatch):
+    optimizer, watch, undone = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=1.0), Watch(waits=False), []
+    monkeypatch.setattr(anomalies, "undone_where", lambda *_: undone.append(len(read)))
+    read = []
+    watch.bad = SimpleNamespace(is_cuda=True, item=lambda: read.append(True))
+    for _ in range(3):
+        watch.apply(optimizer, lambda: None)
+    assert (len(read), undone) == (1, [1, 1])
+
+
 def test_a_gradient_that_a_scaler_looks_at_is_no_fault_of_the_step():
     watch = Watch(waits=True)
     watch.see(1, [], torch.tensor(1.0), None)
@@ -149,6 +178,25 @@ def test_of_steps_on_a_device_only_the_last_is_waited_for_later():
         watch.queue[-1].event = type("Event", (), {"synchronize": lambda self: None})()
     assert [seen.step for seen in watch.settled(False)] == [1]
     assert [seen.step for seen in watch.settled(True)] == [2]
+
+
+def test_a_run_that_is_stopped_has_dealt_with_its_last_step(small, tmp_path, monkeypatch):
+    """The step is one that is read once the next is queued, as on a GPU, and no log, evaluation or save is due."""
+    see = Watch.see
+
+    def see_later(self, *some):
+        loss = see(self, *some)
+        self.queue[-1].event = SimpleNamespace(synchronize=lambda: None)
+        return loss
+
+    monkeypatch.setattr(Watch, "see", see_later)
+    broken_at(monkeypatch, [1], "nan")
+    rarely = ["trainer.save_steps=9", "trainer.logging_steps=9", "trainer.eval_steps=9"]
+    with pytest.raises(Interrupted):
+        training.train(small(*SETTINGS, *rarely, "trainer.on_nan=skip", "trainer.max_hours=1e-9"), str(tmp_path))
+    assert [row["step"] for row in runs.read_jsonl(tmp_path / "bad_steps.jsonl")] == [1]
+    state = json.loads((tmp_path / "checkpoints/checkpoint-1/state.json").read_text())
+    assert state["counters"]["skipped"] == 1
 
 
 def test_a_spike_is_a_loss_far_above_those_before_it():

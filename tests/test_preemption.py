@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +100,16 @@ def test_hours_that_are_over_end_the_run_as_a_signal_does(small, tmp_path):
     assert checkpoints.newest_whole(tmp_path / "checkpoints").name == "checkpoint-1"
 
 
+def test_the_first_signal_after_the_hours_are_over_does_not_break_the_save_off():
+    stop = Stop(1e-9)
+    with stop.listening(), stop.finishing_steps():
+        assert stop.asked() == 75
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.asked() == 75
+        with pytest.raises(Interrupted):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 @pytest.mark.parametrize("error, code", [(Interrupted(143), 143), (Interrupted(75), 75), (KeyboardInterrupt(), 130)])
 @pytest.mark.parametrize("full", ["", "1"], ids=["readable errors", "full errors"])
 def test_the_exit_code_says_why(monkeypatch, error, code, full):
@@ -107,6 +118,29 @@ def test_the_exit_code_says_why(monkeypatch, error, code, full):
     with pytest.raises(SystemExit) as ended, commandline.readable_errors():
         raise error
     assert ended.value.code == code
+
+
+@pytest.mark.parametrize("error, seconds", [(Interrupted(143), 5), (Interrupted(75), 7), (RuntimeError("broken"), 7)])
+def test_wandb_is_waited_for_as_long_as_there_is_time(small, tmp_path, monkeypatch, error, seconds):
+    waits = []
+
+    class Tracked:
+        id = None
+
+        def __init__(self, *_, **__):
+            pass
+
+        def finish(self, exit_code, max_wait_s):
+            waits.append((exit_code, max_wait_s))
+
+    def break_off(*_):
+        raise error
+
+    monkeypatch.setattr(training, "Tracker", Tracked)
+    monkeypatch.setattr(training, "_run_loop", break_off)
+    with pytest.raises(type(error)):
+        training.train(small(*SETTINGS, "hub.max_wait_s=7"), str(tmp_path))
+    assert waits == [(1, seconds)]
 
 
 def test_hours_must_be_positive(small):
@@ -138,6 +172,22 @@ def test_rank_0_hears_of_a_signal_from_its_parent(parent, monkeypatch):
         assert (stop.asked(), ended) == (143, [])
         os.kill(os.getpid(), signal.SIGTERM)
         assert ended == [True]
+
+
+def test_rank_0_never_sees_half_of_what_its_parent_writes(parent, monkeypatch):
+    file, _ = parent
+    monkeypatch.setenv(preemption.STOP_FILE, str(file))
+    stop, write, seen = Stop(None), Path.write_text, []
+
+    def slowly(path, text):
+        path.touch()
+        seen.append(stop.asked())
+        return write(path, text)
+
+    with stop.finishing_steps(), monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", slowly)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert (seen, stop.asked()) == ([None], 143)
 
 
 def test_before_there_is_a_step_the_parent_ends_its_ranks(parent):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -13,7 +14,7 @@ import torch
 from fake_hub import FakeHub, HubError
 from huggingface_hub import ModelCard
 
-from text2sql import cli, merging, model, provenance, publish, runs, tiny
+from text2sql import cli, fetching, merging, model, provenance, publish, resuming, runs, tiny
 from text2sql.config import Data
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -213,7 +214,43 @@ def test_a_token_in_the_command_is_refused(run, tmp_path, capsys):
     record["command"] = "train.py hub.token=hf_" + "a" * 34  # as a run of an older version wrote it
     (run / "run.json").write_text(json.dumps(record))
     assert cli.main(["publish", str(run), "user/name", "--dry-run", str(tmp_path / "out")]) == 2
-    assert "looks like a token" in capsys.readouterr().err
+    assert "looks like one" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_comes_back_from_the_hub_is_gone_on_with_though_its_data_lie_in_an_absolute_path(
+    run, curriculum, tmp_path, monkeypatch
+):
+    there = curriculum.two.config
+    config = replace(there, data=replace(there.data, path="/kaggle/input/spider"), resume="true")
+    stamped(run, settings=json.loads(json.dumps(resuming.settings(config))))
+    repo = tmp_path / "repo"
+    publish.gather(run, publish.Wish("user/name"), repo)
+    assert "data.path" not in runs.read(repo)["settings"]
+    assert runs.read(repo)["settings"]["data.name"] == "spider"
+    monkeypatch.setattr(fetching, "_files", lambda *_: [path.name for path in repo.iterdir()])
+    monkeypatch.setattr(
+        fetching, "_download", lambda repo_id, revision, folder, *_: shutil.copytree(repo, folder / "x")
+    )
+    fetching.fetch("user/name", tmp_path / "again")
+    loss = resuming.finished_loss(tmp_path / "again", config)
+    assert loss == curriculum.two.read("metrics.json")["validation/loss"]
+    with pytest.raises(ValueError, match="seed is 1 here"):
+        resuming.finished_loss(tmp_path / "again", replace(config, seed=1))
+
+
+@pytest.mark.parametrize(
+    "secret", ["sk-" + "a1" * 12, "wandb_v1_" + "b" * 24, "https://user:pass@host/x", "0123456789abcdef" * 2]
+)
+@pytest.mark.parametrize("file", ["metrics.json", "adapter/adapter_config.json", "adapter/tokenizer_config.json"])
+def test_a_secret_in_any_file_is_refused_and_the_folder_stays_as_it_was(run, tmp_path, monkeypatch, secret, file):
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef" * 2)
+    (run / file).write_text(json.dumps({**json.loads((run / file).read_text()), "note": secret}))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ValueError, match=f"{file.rpartition('/')[2]} holds a token or a password"):
+        publish.gather(run, publish.Wish("user/name"), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]
 
 
 @pytest.mark.parametrize(
@@ -287,9 +324,11 @@ def test_a_push_is_one_commit_of_the_same_files_and_a_refusal_says_what_to_do(ru
         there = hub.folder("models", "tester/name")
         for file in files:
             assert (there / file.relative_to(tmp_path / "out")).read_bytes() == file.read_bytes()
-        assert "the token has no right to write there (403)" in forbidden
+        assert "the token may not write there (403); give it write access" in forbidden
         nobody = hub.run("-c", PUSH, tmp_path / "out", "tester/name", token=False)
-        assert "log in with `hf auth login`, or set HF_TOKEN" in nobody.stdout, nobody.stderr
+        assert "there is none (401); set HF_TOKEN to one that is valid, or run `hf auth login`" in nobody.stdout, (
+            nobody.stderr
+        )
     gone = hub.run("-c", PUSH, tmp_path / "out", "tester/name")
     assert "the Hub cannot be reached" in gone.stdout and "--dry-run" in gone.stdout
 

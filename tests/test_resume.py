@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
+import time
 import traceback
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from text2sql import checkpoints, launch, resuming, runs, snapshot, training
+from text2sql import checkpoints, launch, lock, resuming, runs, snapshot, training
 from text2sql.preemption import Interrupted
 from text2sql.trainer import TokenBudgetTrainer
 
@@ -170,6 +174,45 @@ def test_a_run_that_is_at_work_is_not_touched(small, tmp_path):
     resuming.claim(tmp_path, config, kind="train")
     with pytest.raises(ValueError, match="a process is training in"):
         resuming.claim(tmp_path, config, kind="train")
+
+
+CLAIM = """
+import sys, time
+from pathlib import Path
+from text2sql import lock
+lock.hold(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_run_is_claimed_by_one_process_though_the_stamp_knows_the_holder_by_another_pid(small, tmp_path):
+    """As from another machine or container: the stamp's process is not seen here, and the lock is."""
+    config = small(*SETTINGS, "resume=true")
+    resuming.claim(tmp_path, config, kind="train")
+    lock.release(tmp_path)
+    runs.note(tmp_path, process={"pid": 1, "boot": "another", "ticks": 0})
+    with subprocess.Popen([sys.executable, "-c", CLAIM, tmp_path], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(ValueError, match=f"is being run by the process with pid {holder.pid} on"):
+            training.train(config, str(tmp_path))
+        holder.kill()
+    assert resuming.claim(tmp_path, config, kind="train")
+    lock.release(tmp_path)
+
+
+def test_a_fork_keeps_no_lock_of_a_run_that_was_killed(tmp_path):
+    """Forks that encode examples may outlive it."""
+    lock.hold(tmp_path)
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(60)
+        os._exit(0)
+    lock.release(tmp_path)
+    done = subprocess.run([sys.executable, "-c", CLAIM.replace("60", "0"), tmp_path], capture_output=True, check=False)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert (done.returncode, done.stdout) == (0, b"held\n")
 
 
 @pytest.mark.parametrize("stamp", ['{"kind": "evaluate", "status": "failed"}', '{"kind": "train", "status": "failed"}'])

@@ -59,7 +59,7 @@ def test_mode_none_does_nothing(tmp_path, monkeypatch):
     tracker = Tracker("none", run, {}, project="p")
     tracker.log({"loss": 1.0}, 1)
     tracker.table("samples", ROWS, 1)
-    tracker.finish()
+    tracker.finish(max_wait_s=60)
     assert list(run.iterdir()) == []
 
 
@@ -135,6 +135,19 @@ def test_a_start_that_fails_makes_a_run_offline(tmp_path, wandb, server, monkeyp
     assert uploads.pending(tmp_path)[0].why == "wandb.init failed (timed out, and the key is ***)"
 
 
+def test_a_start_that_fails_without_a_word_does_so_too(tmp_path, wandb, server, monkeypatch):
+    start = wandb.init
+
+    def init(**settings):
+        if settings["mode"] == "online":
+            raise TimeoutError
+        return start(**settings)
+
+    monkeypatch.setattr(wandb, "init", init)
+    Tracker("online", tmp_path, {})
+    assert uploads.pending(tmp_path)[0].why == "wandb.init failed (TimeoutError)"
+
+
 @pytest.mark.parametrize(
     ("machine", "reason"),
     [
@@ -182,7 +195,7 @@ def test_a_table_without_rows_is_not_logged(tmp_path, wandb):
 
 
 def test_a_run_that_failed_is_finished_as_one(tmp_path, wandb):
-    Tracker("offline", tmp_path, {}).finish(exit_code=1)
+    Tracker("offline", tmp_path, {}).finish(exit_code=1, max_wait_s=60)
     assert wandb.ended == [1]
 
 
@@ -199,7 +212,7 @@ def recorded(tmp_path, monkeypatch):
     tracker.log({"loss": 1.25}, 1)
     tracker.table("samples", ROWS, 1)
     tracker.table("samples", ROWS, 2)
-    tracker.finish()
+    tracker.finish(max_wait_s=60)
     import wandb
 
     wandb.teardown()  # as at the end of the process: waits until wandb's own has written everything
@@ -251,7 +264,7 @@ def test_a_server_that_falls_silent_at_the_start_makes_a_run_offline(tmp_path, r
     monkeypatch.setattr(real, "answer", lambda *some: setattr(real, "fault", "slow") or answer(*some))
     tracker = Tracker("online", tmp_path, {}, project="p")
     tracker.log({"loss": 2.0}, 1)
-    tracker.finish()
+    tracker.finish(max_wait_s=60)
     (left,) = uploads.pending(tmp_path)
     assert left.folder.startswith("wandb/offline-run-") and "wandb.init failed" in left.why
 
@@ -259,10 +272,10 @@ def test_a_server_that_falls_silent_at_the_start_makes_a_run_offline(tmp_path, r
 def test_a_resumed_run_goes_on_in_the_same_run_of_the_server(tmp_path, real):
     first = Tracker("online", tmp_path, {}, project="p")
     first.log({"loss": 2.0}, 1)
-    first.finish()
+    first.finish(max_wait_s=60)
     second = Tracker("online", tmp_path, {}, id=first.id, project="p")
     second.log({"loss": 1.0}, 2)
-    second.finish()
+    second.finish(max_wait_s=60)
     assert {name: [row["loss"] for row in rows] for name, rows in real.history.items()} == {first.id: [2.0, 1.0]}
     assert uploads.pending(tmp_path) == []
 

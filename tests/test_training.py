@@ -11,7 +11,7 @@ import torch
 from omegaconf.errors import ConfigKeyError
 from safetensors.torch import load_file
 
-from text2sql import config, data, lineage, model, prompts, runs, training
+from text2sql import config, data, fitting, lineage, model, prompts, runs, training
 from text2sql.config import BadRow
 from text2sql.passes import concatenate
 from text2sql.step import StepGradient
@@ -290,11 +290,11 @@ def test_a_folder_holds_one_run(small, curriculum):
 
 def test_so_many_tokens_are_so_many_steps_and_a_saved_config_keeps_them(small):
     config = small("phase=1", "trainer.num_tokens=4000", "trainer.batch_size=4")
-    assert training.with_max_steps(config, [100, 200, 300]).trainer.max_steps == 5
-    assert training.with_max_steps(config, [4000]).trainer.max_steps == 1
+    assert fitting.with_max_steps(config, [100, 200, 300]).trainer.max_steps == 5
+    assert fitting.with_max_steps(config, [4000]).trainer.max_steps == 1
     assert config.trainer.max_steps == -1
     without = small("phase=1")
-    assert training.with_max_steps(without, [100]) == without
+    assert fitting.with_max_steps(without, [100]) == without
 
 
 @pytest.mark.parametrize("setting", ["trainer.num_tokens=0", "trainer.num_tokens=100 trainer.max_steps=3"])

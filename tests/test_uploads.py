@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import socket
+import sys
 from dataclasses import replace
 
 import huggingface_hub
@@ -12,7 +13,7 @@ import pytest
 from fake_hub import FakeHub
 from huggingface_hub import constants
 
-from text2sql import cli, hub, pushing, runs, syncing, training, uploads
+from text2sql import checkpoints, cli, hub, pushing, runs, syncing, training, uploads
 from text2sql.config import HubStrategy
 from text2sql.uploads import Upload
 
@@ -79,6 +80,15 @@ def test_a_row_that_a_killed_process_left_half_harms_no_other(run):
     assert uploads.pending(run) == [ADAPTER]
 
 
+def test_what_is_being_sent_stays_in_hand_when_a_later_one_takes_its_place(run):
+    uploads.add(run, [LAST, ADAPTER])
+    uploads.mark_begun(run, uploads.pending(run)[0])
+    newer = [replace(LAST, folder=f"checkpoints/checkpoint-{step}", path=f"checkpoint-{step}") for step in (4, 6, 8)]
+    uploads.add(run, [replace(newer[0], path=LAST.path), *newer])
+    assert LAST not in uploads.pending(run)
+    assert uploads.in_hand(run) == [LAST, *uploads.pending(run)[:2]]
+
+
 # Faults, and what is sent after them
 
 CURES = {
@@ -108,6 +118,21 @@ def test_a_hub_that_nothing_listens_for_leaves_all_in_the_queue(run, server, mon
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
     uploads.add(run, [ADAPTER])
     assert "cannot be reached" in syncing.sync(run).left[ADAPTER]
+
+
+def test_an_upload_that_is_queued_again_while_it_is_missed_is_tried_once_more_only(run, monkeypatch):
+    missed = []
+
+    def miss(run, upload, why):
+        uploads.add(run, [] if missed else [ADAPTER])
+        missed.append(upload.number)
+        assert len(missed) < 5, "it goes on for ever"
+
+    monkeypatch.setattr(syncing, "_send", lambda *_: "the Hub is away")
+    monkeypatch.setattr(uploads, "mark_missed", miss)
+    uploads.add(run, [ADAPTER])
+    syncing.sync(run)
+    assert missed == [0, 1]
 
 
 def test_sync_sends_what_is_left_and_typed_again_nothing(run, server, capsys):
@@ -188,6 +213,20 @@ def test_what_a_save_queues_follows_the_strategy(run, pushing_config, monkeypatc
     assert [one.leave_out for one in found] == [("optimizer.safetensors",), ()][: len(places)]
 
 
+def test_a_checkpoint_that_is_sent_by_a_process_that_runs_already_is_not_deleted(run, server, pushing_config):
+    """The process has been started for the repository alone, before there was a checkpoint."""
+    server.fault = "slow"
+    pusher = pushing.Pusher(run, pushing_config)
+    pusher.checkpoint(run / "checkpoints/checkpoint-2", 2, ())
+    checkpoints.write(run / "checkpoints/checkpoint-4", lambda aside: (aside / "weights").touch())
+    checkpoints.forget_older(run / "checkpoints", 1, pusher.in_use)
+    assert (run / "checkpoints/checkpoint-2").is_dir()
+    pusher.end(wait=False)
+    assert pusher.in_use == []
+    checkpoints.forget_older(run / "checkpoints", 1, pusher.in_use)
+    assert not (run / "checkpoints/checkpoint-2").is_dir()
+
+
 def test_a_slow_hub_is_waited_for_no_longer_than_asked(run, server, pushing_config, caplog):
     server.fault = "slow"
     config = replace(pushing_config, hub=replace(pushing_config.hub, max_wait_s=0.5))
@@ -197,6 +236,35 @@ def test_a_slow_hub_is_waited_for_no_longer_than_asked(run, server, pushing_conf
     assert "2 uploads are left" in caplog.text and f"text2sql sync {run}" in caplog.text
     server.fault = None
     assert len(syncing.sync(run).sent) == 2, "the process that waited for the Hub is gone, and its lock with it"
+
+
+def test_an_uploader_that_breaks_is_said_and_not_started_again(run, pushing_config, monkeypatch, tmp_path, caplog):
+    broken = tmp_path / "broken"
+    broken.write_text(
+        f"#!{sys.executable}\nopen({str(tmp_path / 'starts')!r}, 'a').write('x')\nraise OSError('no such')\n"
+    )
+    broken.chmod(0o755)
+    monkeypatch.setattr(pushing.sys, "executable", str(broken))
+    pusher = pushing.Pusher(run, pushing_config)
+    pusher.end()
+    assert (tmp_path / "starts").read_text() == "x"
+    assert caplog.text.count("uploading broke: Traceback") == 1 and "OSError: no such" in caplog.text
+    assert "1 uploads are left" in caplog.text
+
+
+@pytest.mark.parametrize("push", ["hub=none", "hub=push"])
+def test_what_wandb_missed_before_this_start_is_tried_at_the_end(run, server, small, monkeypatch, push):
+    left = Upload(uploads.WANDB, "wandb/offline-run-1")
+    uploads.add(run, [left])
+    uploads.mark_missed(run, uploads.pending(run)[0], "W&B is away")
+    monkeypatch.setenv("WANDB_API_KEY", "")
+    monkeypatch.setenv("NETRC", str(run / "netrc"))
+    (run / left.folder).mkdir(parents=True)
+    pusher = pushing.Pusher(run, small("phase=1", push, "hub.hub_model_id=tester/x"))
+    pusher.kinds = (uploads.HUB, uploads.WANDB)
+    pusher.end()
+    (row,) = uploads.pending(run)
+    assert (row, "there is no API key" in row.why) == (left, True)
 
 
 def test_training_goes_on_without_the_hub_and_says_so_once(small, tmp_path, monkeypatch, caplog, one_thread):

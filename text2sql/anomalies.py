@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from bitsandbytes.optim.optimizer import Optimizer8bit
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Watch:
 
     def __init__(self, waits: bool) -> None:
         self.waits = waits
+        self.has_moments = False
         self.bad: torch.Tensor | None = None
         self.queue: deque[Seen] = deque()
 
@@ -76,6 +78,7 @@ class Watch:
 
     def guard(self, optimizer: Any) -> None:
         """Make `optimizer` change nothing in a bad step."""
+        self.waits = self.waits or isinstance(optimizer, Optimizer8bit)  # it synchronizes behind each parameter
         make = optimizer.step
 
         def step(_: Any, *some: Any, **more: Any) -> Any:
@@ -87,8 +90,11 @@ class Watch:
         """`make_step()`, unless the step is bad."""
         if self.bad is None:
             return make_step()
-        if self.waits or not self.bad.is_cuda or not optimizer.state:  # moments appear with the first step
-            return None if self.bad.item() else make_step()
+        if self.waits or not self.bad.is_cuda or not self.has_moments:  # they appear with the first step that is made
+            if self.bad.item():
+                return None
+            self.has_moments = True
+            return make_step()
         return undone_where(self.bad, optimizer, make_step)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,12 +36,6 @@ class HistoryCallback(TrainerCallback):
             return
         runs.append_jsonl(self.path, [{"step": state.global_step, "epoch": state.epoch, **logs}])
         self.tracker.log(logs, state.global_step)
-        broken = [key for key in ("loss", "train_loss", "eval_loss") if not math.isfinite(logs.get(key, 0.0))]
-        if broken:
-            raise RuntimeError(
-                f"the {broken[0]} is {logs[broken[0]]} by step {state.global_step}; lower trainer.learning_rate, or use "
-                "hardware.bf16=true in place of fp16 where the GPU has it"
-            )
 
 
 class SQLSampleCallback(TrainerCallback):

@@ -158,18 +158,22 @@ def clear_away(folder: Path, after: int | None) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def check_space(folder: Path, num_bytes: int, keep: int) -> None:
-    """ValueError unless the disk of `folder` has room for checkpoints of `num_bytes`, of which `keep` stay.
+def check_space(run: Path, num_bytes: int, keep: int, num_saves: int) -> None:
+    """ValueError unless the disk of the folder `run` has room for `num_saves` checkpoints of `num_bytes`.
 
-    One more is written before the oldest goes, and the adapter of the end is counted as another.
+    Of them `keep` stay, or all where it is 0. One more is written before the oldest goes, and the adapter of the end is
+    counted as another. Those that the run has already take no more.
     """
-    where = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free, wanted = shutil.disk_usage(where).free, num_bytes * (max(keep, 1) + 2)
+    where = next(path for path in (run, *run.absolute().parents) if path.exists())
+    held = sum(path.stat().st_size for folder in all_in(run / "checkpoints") for path in folder.rglob("*"))
+    free, wanted = shutil.disk_usage(where).free, num_bytes * ((keep or num_saves) + 2) - held
     if free < wanted:
+        count = keep or f"0, which keeps {num_saves}"
         raise ValueError(
-            f"{folder} has {free / GB:.2f} GB free and the run's checkpoints take up to {wanted / GB:.2f} GB "
-            f"(trainer.save_total_limit={keep} of {num_bytes / GB:.2f} GB each, one being written and the adapter); free "
-            "some, lower trainer.save_total_limit or lora.r, or choose a folder on another disk with hydra.run.dir=DIR"
+            f"{run} has {free / GB:.2f} GB free and the run's checkpoints take up to {wanted / GB:.2f} GB more "
+            f"(trainer.save_total_limit={count} of {num_bytes / GB:.2f} GB each, one being written and the adapter); free "
+            "some, keep fewer by trainer.save_total_limit, lower lora.r, or choose a folder on another disk with "
+            "hydra.run.dir=DIR"
         )
 
 

@@ -22,6 +22,7 @@ from text2sql import credentials, ranks
 from text2sql.config import Config
 from text2sql.driver import resume
 from text2sql.driver.summary import SUMMARY, JobsFailed
+from text2sql.errors import first_line
 from text2sql.preemption import Interrupted
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -194,7 +195,7 @@ def explain(error: BaseException) -> str:
     while (cause := chain[-1].__cause__) is not None:
         chain.append(cause)
     text = "\n".join(str(link) for link in chain)
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    first = first_line(error)
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if "No match in the defaults list" in text and key:
         return f"{key[1]} is not a config group; there are {_closest(key[1], groups())}"
@@ -210,7 +211,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, UNWRITABLE) and error.filename:
         cure = "choose another folder with hydra.run.dir=DIR (hydra.sweep.dir=DIR in a multirun)"
         return f"cannot write {error.filename}: {error.strerror}; {cure}"
-    detail = str(chain[-1]).strip().splitlines()[0]
+    detail = first_line(chain[-1])
     named = f" ({key[1]})" if key and key[1] not in first + detail else ""
     return (first if detail in first else f"{first.rstrip('.')}: {detail}") + named
 

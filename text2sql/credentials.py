@@ -20,9 +20,11 @@ SHORTEST = 16
 NAME = r"(?:token|api_?key|password|secret)"
 VARIABLE = re.compile(NAME + "$", re.IGNORECASE)
 SHAPES = re.compile(
-    r"(?:hf_[A-Za-z0-9]{20,}|wandb_v1_\w{20,}|gh[pousr]_[A-Za-z0-9]{30,})|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+    r"(?:hf_[A-Za-z0-9]{20,}|wandb_v1_\w{20,}|gh[pousr]_[A-Za-z0-9]{20,}|\bsk-[A-Za-z0-9_-]{20,})"
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
-HEADERS = re.compile(r"(?<=\bBearer )[^\s'\"]+|(?<=\bBasic )[^\s'\"]{8,}")
+QUOTE = r"(?:\\*['\"])?"  # in JSON behind a backslash
+HEADERS = re.compile(rf"(Authorization{QUOTE}\s*[:=]\s*b?{QUOTE}(?:Bearer|Basic)\s+)[^\s'\"\\]+", re.IGNORECASE)
 NAMED = re.compile(
     rf"^[\w.+~/@-]*(?<![A-Za-z0-9]){NAME}=(?!null$|''$|\"\"$|$)"  # hub.token=x
     rf"|[{{,]\s*['\"]?(?:\w*_)?{NAME}['\"]?\s*:\s*(?!null\b)[^\s,}}]",  # env_set={{HF_TOKEN:x}}
@@ -63,7 +65,7 @@ def redact(text: str) -> str:
     """The text with *** for every token of this environment and the login caches, and for all that has a token's shape."""
     for secret in _known(*_sources()):
         text = text.replace(secret, HIDDEN)
-    return HEADERS.sub(HIDDEN, SHAPES.sub(HIDDEN, text))
+    return HEADERS.sub(rf"\1{HIDDEN}", SHAPES.sub(HIDDEN, text))
 
 
 def _is_secret(variable: str) -> bool:

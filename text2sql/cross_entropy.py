@@ -19,6 +19,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: torch.Tensor, head: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
     ) -> torch.Tensor:
+        """The loss (), float32, of `hidden` (targets, width) by `head` (vocabulary, width) and `bias` (vocabulary,)."""
         needs_gradient = ctx.needs_input_grad[0]
         gradient = torch.empty_like(hidden) if needs_gradient else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)

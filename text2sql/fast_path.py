@@ -232,6 +232,7 @@ def _self_attention(module: Any) -> Callable[..., Any]:
     def forward(
         hidden_states: torch.Tensor, position_embeddings: Any, *_: Any, layout: Layout, **__: Any
     ) -> tuple[torch.Tensor, None]:
+        """The output (rows, tokens, width) of hidden states of that shape, and no attention weights."""
         rows, tokens, _width = hidden_states.shape
         shape = (rows * tokens, -1, module.head_dim)
         cos, sin = (angle.reshape(rows * tokens, 1, -1) for angle in position_embeddings)

@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from text2sql import checkpoints, runs
+from text2sql import checkpoints, hub, runs
+from text2sql.errors import first_line
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def fetch(repo_id: str, run: Path, revision: str | None = None) -> str:
     files = _files(repo_id, revision)
     with tempfile.TemporaryDirectory(dir=_parent_of(run), prefix=f".{run.name}.") as scratch:
         if STAMP in files:
-            return _take_finished(repo_id, _download(repo_id, revision, Path(scratch), [], [f"{LAST}/*"]), run)
+            return _take_finished(repo_id, _download(repo_id, revision, Path(scratch), [], hub.CHECKPOINTS), run)
         if any(name.startswith(f"{LAST}/") for name in files):
             found = _download(repo_id, revision, Path(scratch), [f"{LAST}/*"], []) / LAST
             return _take_checkpoint(repo_id, found, run)
@@ -59,7 +60,7 @@ def _files(repo_id: str, revision: str | None) -> list[str]:
             ) from error
         return []
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ValueError(f"{repo_id} could not be had from the Hub: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{repo_id} could not be had from the Hub: {first_line(error)}") from error
 
 
 def _download(repo_id: str, revision: str | None, folder: Path, allow: list[str], ignore: list[str]) -> Path:
@@ -71,7 +72,7 @@ def _download(repo_id: str, revision: str | None, folder: Path, allow: list[str]
             repo_id, revision=revision, local_dir=folder, allow_patterns=allow or None, ignore_patterns=ignore or None
         )
     except (HfHubHTTPError, OSError) as error:
-        raise ValueError(f"{repo_id} could not be had from the Hub: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{repo_id} could not be had from the Hub: {first_line(error)}") from error
     return folder
 
 
@@ -86,7 +87,7 @@ def _take_finished(repo_id: str, found: Path, run: Path) -> str:
     (found / STAMP).unlink()
     shutil.rmtree(found / ".cache", ignore_errors=True)
     shutil.copytree(found, run / "adapter")
-    runs.write_json(run / STAMP, stamp)
+    runs.write_stamp(run, stamp)
     return f"{run} holds the finished run of {repo_id}"
 
 
@@ -108,7 +109,7 @@ def _take_checkpoint(repo_id: str, found: Path, run: Path) -> str:
     for path in (folder / OF_RUN).iterdir():
         if path.name != STAMP:
             shutil.copyfile(path, run / path.name)
-    runs.write_json(run / STAMP, {**stamp, "status": "interrupted", "fetched_from": repo_id})
+    runs.write_stamp(run, {**stamp, "status": "interrupted", "fetched_from": repo_id})
     return f"{run} has checkpoint {step} of {repo_id}, whole; resume=true goes on from it"
 
 

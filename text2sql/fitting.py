@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,6 +61,24 @@ def checkpoint_bytes(config: Config, geometry: Geometry) -> int:
     """The predicted size of one checkpoint: adapter, the optimizer's moments, and beside them tokenizer and state."""
     parts = {part.name: part.bytes for part in memory.learned(config, geometry)}
     return parts["adapters"] + parts["optimizer"] + BESIDE_THE_ADAPTER
+
+
+def with_max_steps(config: Config, lengths: Sequence[int]) -> Config:
+    """The config with the optimizer steps that trainer.num_tokens buys, at the mean length of examples of these `lengths`."""
+    trainer = config.trainer
+    if trainer.num_tokens is None:
+        return config
+    per_step = trainer.batch_size * sum(lengths) / len(lengths)
+    return replace(config, trainer=replace(trainer, max_steps=max(1, round(trainer.num_tokens / per_step))))
+
+
+def num_saves(config: Config, lengths: Sequence[int]) -> int:
+    """How often a training on examples of these `lengths` is saved, the last step included."""
+    trainer = with_max_steps(config, lengths).trainer
+    epochs = math.ceil(math.ceil(len(lengths) / trainer.batch_size) * trainer.num_train_epochs)
+    steps = trainer.max_steps if trainer.max_steps > 0 else epochs
+    between = trainer.save_steps if trainer.save_steps >= 1 else math.ceil(steps * trainer.save_steps)
+    return math.ceil(steps / between)
 
 
 def check_fits(

@@ -72,6 +72,7 @@ class LoraLinear(torch.autograd.Function):
         dropout: float,
         working: Working | None,
     ) -> torch.Tensor:
+        """The output (tokens, out), in x's type; `bias` is (out,) or None."""
         output = torch.nn.functional.linear(x, weight_in(weight, x.dtype), bias)
         used_a, used_b = (working.a, working.b) if working else (a.to(x.dtype), b.to(x.dtype))
         mask, dropped = None, x
@@ -86,6 +87,7 @@ class LoraLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[Any, ...]:
+        """From a slope (tokens, out) the gradients of x (tokens, in), A (rank, in) and B (out, rank), else None."""
         slope = outputs[0]
         x, low, a, b, *masks = ctx.saved_tensors
         working, scaling, keep = ctx.working, ctx.scaling, ctx.keep

@@ -8,6 +8,7 @@ from typing import Any
 
 from text2sql import tiny
 from text2sql.config import Model
+from text2sql.errors import first_line
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _read(model: Model) -> dict[str, Any]:
         settings: dict[str, Any] = AutoConfig.from_pretrained(path, revision=model.revision).get_text_config().to_dict()
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"model.path={model.path}: its config.json could not be read ({str(error).strip().splitlines()[0]}); "
+            f"model.path={model.path}: its config.json could not be read ({first_line(error)}); "
             "give a local folder or a hub id that this machine reaches"
         ) from error
     return settings

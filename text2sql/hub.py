@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from text2sql import credentials
+from text2sql.errors import first_line
 
 ANSWER_S = 5.0
 """How long the Hub may take to say anything at all."""
 PAUSE_S = 60.0
 """How long it may be silent in the middle of an upload; it adds up large files before it answers."""
+CHECKPOINTS = ["last-checkpoint/*", "checkpoint-*/*"]
+"""Where hub.hub_strategy puts whole checkpoints beside the adapter; an optimizer is twice its size."""
 LOGIN = "set HF_TOKEN to one that is valid, or run `hf auth login`"
 REASONS = {
     401: f"it does not accept the token, or there is none (401); {LOGIN}",
-    403: "the token may not write there (403); give it write access, or name a repository of yours by hub.hub_model_id",
-    404: "it has no such repository for this token (404); name one of yours by hub.hub_model_id",
+    403: "the token may not write there (403); give it write access, or name a repository of yours",
+    404: "it has no such repository for this token (404); name one of yours",
     429: "it had too many requests (429); wait some minutes",
 }
 
@@ -32,11 +35,12 @@ def fetch_adapter(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    wanted = ["*.json", "*.safetensors", "*.yaml", "*.jinja"]
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.yaml", "*.jinja"]))
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=CHECKPOINTS))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
-            f"adapter={name} is no folder here and could not be had from the Hub: {str(error).splitlines()[0]}"
+            f"adapter={name} is no folder here and could not be had from the Hub: {first_line(error)}"
         ) from error
 
 
@@ -92,9 +96,10 @@ def _reason(error: BaseException, endpoint: str) -> str:
     while link is not None:
         status = getattr(getattr(link, "response", None), "status_code", None)
         if status is not None:
-            return REASONS.get(status, f"it failed ({status}); wait some minutes")
+            setting = " by hub.hub_model_id" if status in (403, 404) else ""
+            return REASONS.get(status, f"it failed ({status}); wait some minutes") + setting
         link = link.__cause__
     from requests.exceptions import Timeout
 
-    said = "no answer in time" if isinstance(error, Timeout) else (str(error).splitlines() or [type(error).__name__])[0]
+    said = "no answer in time" if isinstance(error, Timeout) else first_line(error)
     return credentials.redact(f"{endpoint} cannot be reached ({said[:200]})")

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from text2sql import machines, merging, ranks, smollm2, tiny
 from text2sql.config import Config, Device, Hardware, Lora, Model, Quant
+from text2sql.errors import first_line
 from text2sql.machines import Machine
 
 log = logging.getLogger(__name__)
@@ -197,7 +198,7 @@ def _from_pretrained(kind: Any, model: Model, **settings: Any) -> Any:
         return kind.from_pretrained(resolve(model), revision=model.revision, **settings)
     except (OSError, HFValidationError) as error:
         raise ValueError(
-            f"model.path={model.path} could not be loaded: {str(error).strip().splitlines()[0]} "
+            f"model.path={model.path} could not be loaded: {first_line(error)} "
             "Give a local folder or a hub id that this machine reaches (a gated model needs HF_TOKEN), "
             "or model=smollm2_135m, which comes with the package index"
         ) from error

@@ -44,6 +44,7 @@ class Stop:
     def __init__(self, max_hours: float | None) -> None:
         self.deadline = None if max_hours is None else time.monotonic() + 3600 * max_hours
         self.exit_code: int | None = None
+        self.is_signalled = False
         self.has_step = self.can_break_off = False
         named = os.environ.get(STOP_FILE)
         self.file = None if named is None else Path(named)
@@ -94,7 +95,8 @@ class Stop:
                 signal.signal(number, handler)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        is_first, self.exit_code = self.exit_code is None, self.exit_code or 128 + number
+        is_first, self.is_signalled = not self.is_signalled, True
+        self.exit_code = self.exit_code or 128 + number
         if not is_first or not self.has_step or self.can_break_off:
             raise Interrupted(self.exit_code)
         log.warning("%s: %s", signal.Signals(number).name, FINISHING)
@@ -110,7 +112,9 @@ def hear_for_ranks(file: Path, end_at_once: Callable[[], None]) -> None:
     def hear(number: int, frame: FrameType | None) -> None:
         is_first = not file.exists()
         if is_first:
-            file.write_text(str(128 + number))
+            aside = file.with_suffix(".new")  # rank 0 may look at any moment, and is not to find it empty
+            aside.write_text(str(128 + number))
+            aside.rename(file)
         if not is_first or not _ready(file).exists():
             end_at_once()
         log.warning("%s: %s", signal.Signals(number).name, FINISHING)

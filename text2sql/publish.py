@@ -6,20 +6,20 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterable
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from text2sql import card, runs
+from text2sql import card, credentials, hub, runs
 from text2sql import config as configuration
 from text2sql.card import Evaluation, Published
 from text2sql.config import Config, Data
+from text2sql.errors import first_line
 
 log = logging.getLogger(__name__)
 
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-TOKEN = re.compile(r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,})")
 ABSOLUTE = re.compile(r"(?<![\w.$}/:~-])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\",=\[\]{}()/\\]+[/\\])+([^\s'\",=\[\]{}()/\\]*)")
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 TOKENIZER = (
@@ -50,7 +50,7 @@ def gather(run: Path, wish: Wish, folder: Path) -> list[Path]:
     """Write everything that is published of `run` into `folder`, which must be empty or absent; returns the files.
 
     ValueError for a run that is not finished or has no adapter, for an evaluation of another one, and for text that holds
-    what looks like a token.
+    a token or a password; `folder` is then as it was.
     """
     if not REPO_ID.fullmatch(wish.repo_id):
         raise ValueError(f"{wish.repo_id} is no name on the Hub; write it as user/name")
@@ -59,16 +59,31 @@ def gather(run: Path, wish: Wish, folder: Path) -> list[Path]:
         raise ValueError(f"{folder} is not an empty folder; name another, nothing in it was touched")
     config = configuration.load(configuration.read_yaml(str(run / "adapter" / CONFIG)))
     published = _read(run, stamp, config, wish)
-    folder.mkdir(parents=True, exist_ok=True)
-    _copy_adapter(run / "adapter", folder)
-    shown = {**_without_paths(stamp), "command": _without_path(str(stamp.get("command", "")))}
-    runs.write_json(folder / STAMP, {key: value for key, value in shown.items() if key not in ("process", "changed")})
-    found = {**published.metrics, **(published.evaluation.metrics if published.evaluation else {})}
-    runs.write_json(folder / METRICS, found)
-    (folder / "README.md").write_text(card.text(published), encoding="utf-8")
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    _check_secrets(files)
-    return files
+    parent = folder.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{folder.name}.") as scratch:
+        aside = Path(scratch) / "published"
+        _copy_adapter(run / "adapter", aside)
+        runs.write_json(aside / STAMP, _shown(stamp))
+        found = {**published.metrics, **(published.evaluation.metrics if published.evaluation else {})}
+        runs.write_json(aside / METRICS, found)
+        (aside / "README.md").write_text(card.text(published), encoding="utf-8")
+        _check_secrets(aside)
+        folder.mkdir(exist_ok=True)
+        for path in aside.iterdir():
+            path.rename(folder / path.name)
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _shown(stamp: dict[str, Any]) -> dict[str, Any]:
+    """What of a run's stamp is for others.
+
+    A setting that names an absolute path is left out: cut to its last part it would be another setting, and the run that
+    comes back from the Hub could not be gone on with.
+    """
+    kept = {key: value for key, value in stamp.items() if key not in ("process", "changed")}
+    settings = {key: value for key, value in stamp.get("settings", {}).items() if _without_paths(value) == value}
+    return {**_without_paths(kept), **({"settings": settings} if "settings" in stamp else {})}
 
 
 def checked_stamp(run: Path) -> dict[str, Any]:
@@ -200,11 +215,13 @@ def _without_path(text: str) -> str:
     return ABSOLUTE.sub(lambda match: match[1], text)
 
 
-def _check_secrets(files: Iterable[Path]) -> None:
-    for path in files:
-        if path.suffix != ".safetensors" and TOKEN.search(path.read_text(encoding="utf-8", errors="replace")):
+def _check_secrets(folder: Path) -> None:
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".safetensors"):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if credentials.redact(text) != text:
             raise ValueError(
-                f"{path.name} holds what looks like a token; take it out of the run's command or config first"
+                f"{path.name} holds a token or a password, or what looks like one; take it out of the run's command, "
+                "config or metrics first"
             )
 
 
@@ -225,27 +242,13 @@ def push(folder: Path, repo_id: str, *, private: bool, revision: str | None) -> 
             repo_id=repo_id, folder_path=folder, revision=revision, commit_message="Publish adapter and card"
         )
     except (LocalTokenNotFoundError, HFValidationError) as error:
-        raise ValueError(f"{repo_id}: {_first_line(error)} (log in with `hf auth login`, or set HF_TOKEN)") from error
+        raise ValueError(f"{repo_id}: {first_line(error)} (log in with `hf auth login`, or set HF_TOKEN)") from error
     except HfHubHTTPError as error:
-        raise ValueError(_refusal(repo_id, error)) from error
+        status: Any = error.response.status_code if error.response is not None else None
+        why = hub.REASONS.get(status, f"it refused ({status}): {first_line(error)}")
+        raise ValueError(f"{repo_id}: not pushed to the Hub, {why}") from error
     except OSError as error:  # with requests below it; offline mode is one too
         raise ValueError(
-            f"the Hub cannot be reached ({_first_line(error)}); `--dry-run FOLDER` writes the same files without it"
+            f"the Hub cannot be reached ({first_line(error)}); `--dry-run FOLDER` writes the same files without it"
         ) from error
     return str(done.commit_url)
-
-
-def _refusal(repo_id: str, error: Any) -> str:
-    status = error.response.status_code if error.response is not None else None
-    if status == 401:
-        return f"{repo_id}: the Hub takes no token from here (401); log in with `hf auth login`, or set HF_TOKEN to a valid one"
-    if status == 403:
-        return (
-            f"{repo_id}: the token has no right to write there (403); take a token with write access to that user or "
-            "organisation, or publish under your own name"
-        )
-    return f"{repo_id}: the Hub refused ({status}): {_first_line(error)}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [repr(error)])[0]

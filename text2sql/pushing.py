@@ -27,12 +27,17 @@ class Pusher:
     def __init__(self, run: Path, config: Config) -> None:
         self.run, self.settings = run, config.hub
         self.kinds: tuple[str, ...] = KINDS
-        self.in_use: list[Path] = []
+        self._tried: tuple[str, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
         self._said: IO[bytes] | None = None
         self._complained = False
         if self.settings.push_to_hub:
             self._add([self._upload("")])
+
+    @property
+    def in_use(self) -> list[Path]:
+        """The folders that a process may be uploading at this moment."""
+        return [] if self._process is None else [self.run / one.folder for one in uploads.in_hand(self.run)]
 
     def checkpoint(self, folder: Path, step: int, leave_out: tuple[str, ...]) -> None:
         """Queue the adapter of a checkpoint and, where hub_strategy says so, all of it."""
@@ -62,18 +67,18 @@ class Pusher:
             self._start()
 
     def _start(self) -> None:
-        self.in_use = [self.run / one.folder for one in uploads.pending(self.run) if one.folder]
+        self._tried = self.kinds
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
         command = [sys.executable, "-m", "text2sql.syncing", str(self.run), *self.kinds]
         quiet = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         streams = {"stdin": subprocess.DEVNULL, "stdout": self._said, "stderr": self._said}
         self._process = subprocess.Popen(command, env=quiet, start_new_session=True, **streams)  # type: ignore[call-overload]
 
-    def look(self) -> None:
-        """Take notice of an upload that has ended."""
+    def look(self) -> int | None:
+        """Take notice of a process that has ended; returns its exit code."""
         if self._process is None or (code := self._process.poll()) is None:
-            return
-        self._process, self.in_use = None, []
+            return None
+        self._process = None
         assert self._said is not None
         if code not in (0, syncing.LEFT, syncing.BUSY):
             self._said.seek(0)
@@ -89,6 +94,7 @@ class Pusher:
                 missed[0].why,
                 self.run,
             )
+        return code
 
     def end(self, wait: bool = True) -> None:
         """Give what is queued until hub.max_wait_s, and leave the rest in the queue; without `wait` at once."""
@@ -105,8 +111,8 @@ class Pusher:
                 self._process.wait()
                 self._process = None
                 break
-            self.look()
-            if wait and self._untried():  # added when that one had just seen that there is no more
+            # added when that one had just seen that there is no more; one that broke would break again
+            if self.look() in (0, syncing.LEFT) and wait and self._untried():
                 self._start()
         if left := len(self._pending()):
             log.warning("%d uploads are left in %s: text2sql sync %s", left, self.run / uploads.FILE, self.run)
@@ -115,4 +121,5 @@ class Pusher:
         return [one for one in uploads.pending(self.run) if one.to in self.kinds]
 
     def _untried(self) -> bool:
-        return any(not one.why for one in self._pending())
+        """Whether something is left that no process of this run has tried."""
+        return any(not one.why or one.to not in self._tried for one in self._pending())

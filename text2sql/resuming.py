@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from text2sql import checkpoints, runs
+from text2sql import checkpoints, lock, runs
 from text2sql.config import Config
 
 log = logging.getLogger(__name__)
@@ -62,8 +62,10 @@ def finished_loss(run: Path, config: Config) -> float | None:
 def claim(run: Path, config: Config, **stamp: Any) -> bool:
     """Start a run in the folder `run`, or with resume=true go on with the one that it holds; returns whether it held one.
 
-    ValueError if the folder holds a run that is another one, that is at work, or that resume=true does not allow to touch.
+    No other process can claim it until `lock.release`. ValueError if the folder holds a run that is another one, that is at
+    work, or that resume=true does not allow to touch.
     """
+    lock.hold(run)
     before = runs.read(run) if config.resume == "true" else None
     if before is None:
         runs.start(run, settings=settings(config), **stamp)

@@ -29,14 +29,23 @@ ASIDE = ".before"
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value`, without tokens, beside `path` and rename it into place, so a reader never sees half of it."""
+    """Write `value` beside `path` and rename it into place, so a reader never sees half of it."""
+    _replace(path, _as_json(value))
+
+
+def write_stamp(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the run.json of a run, without tokens; data are written by `write_json`, as they are."""
+    _replace(folder / "run.json", credentials.redact(_as_json(record)))
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"
+
+
+def _replace(path: Path, text: str) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(_as_text(value), encoding="utf-8")
+    aside.write_text(text, encoding="utf-8")
     aside.replace(path)
-
-
-def _as_text(value: Any) -> str:
-    return credentials.redact(json.dumps(value, indent=2, sort_keys=True, default=str)) + "\n"
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -84,7 +93,7 @@ def start(folder: Path, **stamp: Any) -> dict[str, Any]:
     ValueError if another run has claimed it or if it cannot be written.
     """
     record = _stamp(stamp)
-    text = _as_text(record)  # before the file is there: others may read it at any moment
+    text = credentials.redact(_as_json(record))  # before the file is there: others may read it at any moment
     cure = "choose another with hydra.run.dir=DIR (hydra.sweep.dir=DIR in a multirun)"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +110,7 @@ def restart(folder: Path, before: Mapping[str, Any], **stamp: Any) -> None:
     """Claim `folder` once more for the run that was broken off in it, whose stamp was `before`; its first start is kept."""
     kept = {key: before[key] for key in ("started", "parent", "merged_parent", "wandb_id") if key in before}
     again = [*before.get("resumed", []), _now()]
-    write_json(folder / "run.json", {**_stamp(stamp), **kept, "resumed": again})
+    write_stamp(folder, {**_stamp(stamp), **kept, "resumed": again})
 
 
 def _stamp(more: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,7 +168,7 @@ def is_at_work(record: Mapping[str, Any]) -> bool:
 
 def note(folder: Path, **more: Any) -> None:
     """Write into a run's stamp what has become known."""
-    write_json(folder / "run.json", {**json.loads((folder / "run.json").read_text(encoding="utf-8")), **more})
+    write_stamp(folder, {**json.loads((folder / "run.json").read_text(encoding="utf-8")), **more})
 
 
 def finish(folder: Path, status: str, **more: Any) -> None:

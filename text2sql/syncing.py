@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from text2sql import hub, runs, tracking, uploads
 from text2sql.uploads import Upload
 
-LEFT, BUSY = 1, 3
-"""Exit codes: something is left; another process is at it."""
+LEFT, BUSY = 3, 4
+"""Exit codes: something is left; another process is at it. Python itself ends with 1 and 2, on an error of ours."""
 
 
 @dataclass
@@ -37,7 +38,10 @@ def sync(run: Path, kinds: tuple[str, ...] = (uploads.HUB, uploads.WANDB)) -> Sy
         if not is_alone:
             raise ValueError(f"another process is uploading what is in {run}; wait for its end")
         failed: dict[str, str] = {}
-        while (upload := _next(run, kinds, result)) is not None:
+        tried: set[int] = set()
+        while (upload := _next(run, kinds, tried)) is not None:
+            tried.add(upload.number)
+            uploads.mark_begun(run, upload)  # before it is looked for, so that nobody deletes it in between
             if upload.folder and not (run / upload.folder).is_dir():
                 uploads.mark_gone(run, upload)
                 result.gone.append(upload)
@@ -50,9 +54,8 @@ def sync(run: Path, kinds: tuple[str, ...] = (uploads.HUB, uploads.WANDB)) -> Sy
     return result
 
 
-def _next(run: Path, kinds: tuple[str, ...], result: Synced) -> Upload | None:
-    """The first upload that has not been tried; a training may have added some meanwhile."""
-    tried = {upload.number for upload in result.left}
+def _next(run: Path, kinds: tuple[str, ...], tried: Collection[int]) -> Upload | None:
+    """The first upload whose number is not among those tried; a training may have added some meanwhile."""
     return next((one for one in uploads.pending(run) if one.to in kinds and one.number not in tried), None)
 
 

@@ -23,12 +23,14 @@ from typing import Any
 from urllib.parse import urlparse
 
 from text2sql import credentials, uploads
+from text2sql.errors import first_line
 from text2sql.uploads import Upload
 
 log = logging.getLogger(__name__)
 
 DEFAULT_URL = "https://api.wandb.ai"
 ANSWER_S = 5.0
+"""How long the server may take to say anything at all, and a run that a signal ends for its last rows."""
 START_S = 15.0
 """How long wandb.init may take once the server has answered; its own limit is 90 s."""
 LOGIN = "set WANDB_API_KEY to one that is valid, or run `wandb login`"
@@ -74,7 +76,7 @@ class Tracker:
             self._run = self._wandb.init(mode="online", id=id, resume="allow", settings=limit, **self._settings)
         except (OSError, self._wandb.Error) as error:
             self._end_service()
-            return f"wandb.init failed ({credentials.redact(str(error).splitlines()[0])})"
+            return f"wandb.init failed ({credentials.redact(first_line(error))})"
         self.id = id
         self._waiting: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
         self._sending = threading.Thread(target=self._send, args=(self._run,), daemon=True)
@@ -142,7 +144,7 @@ class Tracker:
         kept.extend([row[column] for column in columns] for row in rows)
         self._log({name: self._wandb.Table(columns=columns, data=kept), "step": step})
 
-    def finish(self, exit_code: int = 0, max_wait_s: float = 60.0) -> None:
+    def finish(self, exit_code: int = 0, *, max_wait_s: float) -> None:
         """End the run; after `max_wait_s` what its server did not take is written to the disk, where wandb would wait on."""
         if self._run is None:
             return

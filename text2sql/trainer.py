@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 ELEMENTWISE = ("adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "sgd")
 """Optimizers that treat every element of a parameter alike, or every block of 256."""
 
-
+CURE = "lower trainer.learning_rate, or use hardware.bf16=true in place of fp16 where the GPU has it"
 OF_PASSES = ("num_tokens", "num_filling", "num_passes")
 
 
@@ -108,8 +108,7 @@ class TokenBudgetTrainer(CheckpointingTrainer):
         self._step: StepGradient | None = None
         self.names = {id(row): name for row, name in zip(train_rows, names)}
         self.bad_steps, self.odd, self.spikes = bad_steps, OddSteps(), Spikes()
-        # a paged optimizer and a gradient scaler wait for the GPU in each step
-        self.watch = Watch(waits="paged" in self.args.optim or self.accelerator.scaler is not None)
+        self.watch = Watch(waits=self.accelerator.scaler is not None)  # which waits for the GPU in each step
 
     def get_train_dataloader(self) -> StepLoader:
         self.loader = StepLoader(self.train_rows, self.config.trainer.batch_size, self.args.seed)
@@ -170,9 +169,11 @@ class TokenBudgetTrainer(CheckpointingTrainer):
 
     def end_step(self) -> bool:
         """Deal with the steps that are known by now to be odd; whether the run is to stop here."""
+        stopping = super().end_step()  # then this step is the last, and its checkpoint is to know what became of it
         overflowed = self.accelerator.scaler is not None and self.accelerator.optimizer_step_was_skipped
         control = self.control
-        for seen in self.watch.settled(control.should_log or control.should_evaluate or control.should_save):
+        is_told = stopping or control.should_log or control.should_evaluate or control.should_save
+        for seen in self.watch.settled(is_told):
             loss, is_bad = seen.read()
             if is_bad:
                 self._deal_with(seen, loss)
@@ -183,7 +184,7 @@ class TokenBudgetTrainer(CheckpointingTrainer):
                     "the loss of step %d is a spike: %.4g, %.1f standard deviations up", seen.step, loss, height
                 )
                 self.log({"spike_step": seen.step, "spike_loss": loss, "spike_height": round(height, 1)})
-        return super().end_step()
+        return stopping
 
     def _deal_with(self, seen: Seen, loss: float) -> None:
         """A step whose loss or gradient is no number has changed nothing: write it down, and do what trainer.on_nan says."""
@@ -196,9 +197,8 @@ class TokenBudgetTrainer(CheckpointingTrainer):
             runs.append_jsonl(self.bad_steps, [row])
         if policy is OnNan.stop or odd.in_a_row > MAX_IN_A_ROW:
             raise RuntimeError(
-                f"the {what} by step {seen.step}; lower trainer.learning_rate, or use hardware.bf16=true in place of fp16 "
-                "where the GPU has it, or leave such steps out by trainer.on_nan=skip or roll_back; their examples are in "
-                f"{self.bad_steps}"
+                f"the {what} by step {seen.step}; {CURE}, or leave such steps out by trainer.on_nan=skip or roll_back; "
+                f"their examples are in {self.bad_steps}"
             )
         log.warning("the %s in step %d, which is left out; %s has its examples", what, seen.step, self.bad_steps)
         if policy is OnNan.roll_back:
@@ -226,11 +226,16 @@ class TokenBudgetTrainer(CheckpointingTrainer):
         super()._maybe_log_save_evaluate(tr_loss, *some, **more)
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """The mean validation loss over learned tokens, logged and handed to the callbacks."""
+        """The mean validation loss over learned tokens, logged and handed to the callbacks.
+
+        RuntimeError, in every rank alike, if it is no number.
+        """
         started = time.monotonic()
         loss = self.step.mean_loss(self.validation_rows)
         metrics = {f"{metric_key_prefix}_loss": loss, f"{metric_key_prefix}_runtime": time.monotonic() - started}
         self.log(metrics)
+        if not math.isfinite(loss):
+            raise RuntimeError(f"the {metric_key_prefix}_loss is {loss} by step {self.state.global_step}; {CURE}")
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 

@@ -19,6 +19,7 @@ from text2sql import (
     geometry,
     hub,
     lineage,
+    lock,
     machines,
     merging,
     model,
@@ -40,7 +41,7 @@ from text2sql.passes import Row
 from text2sql.preemption import TIME_IS_UP, Interrupted, Stop
 from text2sql.pushing import Pusher
 from text2sql.studies import pruning
-from text2sql.tracking import Tracker
+from text2sql.tracking import ANSWER_S, Tracker
 from text2sql.trainer import TokenBudgetTrainer, check_names, sft_config
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,13 @@ def train(config: Config, folder: str) -> float:
         return _train(config, run, stop)[0]["validation/loss"]
     if (loss := resuming.finished_loss(run, config)) is not None:
         return loss
+    try:
+        return _train_and_stamp(config, run, stop)
+    finally:
+        lock.release(run)
+
+
+def _train_and_stamp(config: Config, run: Path, stop: Stop) -> float:
     resumed = resuming.claim(
         run,
         config,
@@ -124,21 +132,21 @@ def _train(
     adapted = model.load_adapter(base, parent, trainable=True) if parent else model.new_adapter(base, config.lora)
     tracker = _tracker(config, run)
     try:
-        timed = with_max_steps(config, [len(row) for row in train_set.rows])
+        timed = fitting.with_max_steps(config, [len(row) for row in train_set.rows])
         trainer = build_trainer(timed, adapted, tokenizer, train_set, validation_set, run, tracker)
         trainer.facts, trainer.started, trainer.stop, trainer.pusher = facts, started, stop, pusher
         if not ranks.is_main():
             torch.manual_seed(config.seed + ranks.rank())  # dropout of its own for each rank's examples
         b_norm = model.lora_b_norm(adapted)
-        _say(config, train_set, adapted, parent, merged, b_norm)
+        _say(timed, train_set, adapted, parent, merged, b_norm)
         before = trainer.step.mean_loss(remembered) if remembered else None
         result = _run_loop(trainer, checkpoint)
         pruned = _pruned(trainer)
         after = trainer.step.mean_loss(remembered) if remembered and not pruned else None
         if not pruned:
             _save(config, run, trainer, adapted, tokenizer, merged or lineage.below(parent))
-    except BaseException:
-        tracker.finish(exit_code=1)
+    except BaseException as error:
+        tracker.finish(exit_code=1, max_wait_s=_time_for_wandb(config, error))
         raise
     tracker.finish(max_wait_s=config.hub.max_wait_s)
     if pusher is not None and tracker.id is not None:
@@ -164,6 +172,12 @@ def _train(
     return metrics, about
 
 
+def _time_for_wandb(config: Config, error: BaseException) -> float:
+    """How many seconds W&B has for the last rows of a run that `error` ends: few after a signal, which SIGKILL may follow."""
+    is_signal = isinstance(error, KeyboardInterrupt) and getattr(error, "exit_code", None) != TIME_IS_UP
+    return min(config.hub.max_wait_s, ANSWER_S) if is_signal else config.hub.max_wait_s
+
+
 def _pruned(trainer: TokenBudgetTrainer) -> str:
     """Why the study of which this run is a job has ended it; "" where it has not."""
     reasons = [one.reason for one in trainer.callback_handler.callbacks if isinstance(one, PruningCallback)]
@@ -174,6 +188,10 @@ def _say(
     config: Config, train_set: Tokens, adapted: Any, parent: Path | None, merged: Path | None, b_norm: float
 ) -> None:
     log.info("phase %d %s: %d examples", config.phase.number, config.phase.name, len(train_set.rows))
+    if (num_tokens := config.trainer.num_tokens) is not None:
+        steps = config.trainer.max_steps
+        epochs = steps * config.trainer.batch_size / len(train_set.rows)
+        log.info("%d tokens are %d steps, %.1f epochs", num_tokens, steps, epochs)
     scratch = f"scratch, on weights with {merged} merged into them" if merged else "scratch"
     trainable = model.count_trainable(adapted)
     log.info("%d trainable parameters, adapter from %s (|LoRA-B| = %.4g)", trainable, parent or scratch, b_norm)
@@ -246,23 +264,13 @@ def _before_weights(config: Config, lengths: list[int], run: Path) -> tuple[Conf
         log.warning("memory is not predicted: %s", error)
         checkpointing = config.hardware.gradient_checkpointing is not False
         return replace(config, hardware=replace(config.hardware, gradient_checkpointing=checkpointing)), None
-    checkpoints.check_space(run, fitting.checkpoint_bytes(config, shape), config.trainer.save_total_limit)
+    size, saves = fitting.checkpoint_bytes(config, shape), fitting.num_saves(config, lengths)
+    checkpoints.check_space(run, size, config.trainer.save_total_limit, saves)
     config = fitting.settle(config, shape, machine, lengths)
     needed = fitting.check_fits(config, shape, machine, lengths)
     if needed is not None and machine is not None:
         log.info("%s", fitting.verdict(config, needed, machine))
     return config, needed
-
-
-def with_max_steps(config: Config, lengths: Sequence[int]) -> Config:
-    """The config with the optimizer steps that trainer.num_tokens buys, at the mean length of examples of these `lengths`."""
-    trainer = config.trainer
-    if trainer.num_tokens is None:
-        return config
-    per_step = trainer.batch_size * sum(lengths) / len(lengths)
-    steps = max(1, round(trainer.num_tokens / per_step))
-    log.info("%d tokens are %d steps, %.1f epochs", trainer.num_tokens, steps, steps * per_step / sum(lengths))
-    return replace(config, trainer=replace(trainer, max_steps=steps))
 
 
 def _of_parent(parent: Path | None, config: Config, tokenizer: Any) -> list[Row]:

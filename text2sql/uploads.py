@@ -53,6 +53,11 @@ def add(run: Path, uploads: Sequence[Upload]) -> None:
     _append(run, rows)
 
 
+def mark_begun(run: Path, upload: Upload) -> None:
+    """A process reads its folder from now on."""
+    _append(run, [{"begun": upload.number}])
+
+
 def mark_sent(run: Path, upload: Upload) -> None:
     _append(run, [{"sent": upload.number}])
 
@@ -72,15 +77,22 @@ def pending(run: Path) -> list[Upload]:
     ended, why = set(), {}
     for row in _rows(run):
         if "to" in row:
-            upload = Upload(**{**row, "leave_out": tuple(row["leave_out"])})
+            upload = _upload(row)
             newest.pop(upload.place, None)
             newest[upload.place] = upload
         elif "sent" in row:
             ended.add(row["sent"])
-        else:
+        elif "missed" in row:
             why[row["missed"]] = row["why"]
     left = [upload for upload in newest.values() if upload.number not in ended]
     return [Upload(**{**vars(upload), "why": why.get(upload.number, "")}) for upload in left]
+
+
+def in_hand(run: Path) -> list[Upload]:
+    """What a process that uploads may be reading: what it has begun, which may be pending no more, and what comes next."""
+    rows = _rows(run)
+    begun = [row["begun"] for row in rows if "begun" in row][-1:]
+    return [_upload(row) for row in rows if "to" in row and row["number"] in begun] + pending(run)[:2]
 
 
 @contextmanager
@@ -102,6 +114,10 @@ def _append(run: Path, rows: Sequence[dict[str, Any]]) -> None:
     text = "\n" * is_torn + "".join(json.dumps(row) + "\n" for row in rows)
     with path.open("ab", buffering=0) as file:
         file.write(text.encode())
+
+
+def _upload(row: dict[str, Any]) -> Upload:
+    return Upload(**{**row, "leave_out": tuple(row["leave_out"])})
 
 
 def _rows(run: Path) -> list[dict[str, Any]]:

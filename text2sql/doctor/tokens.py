@@ -9,6 +9,7 @@ from typing import Any
 
 from text2sql import data, prompts
 from text2sql.config import Config
+from text2sql.errors import first_line
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,11 @@ def measure(config: Config, number: int = 0) -> tuple[Tokens | None, list[str]]:
     try:
         tokenizer = model.load_tokenizer(config.model)
     except (ValueError, RuntimeError) as error:
-        notes.append(f"no tokenizer, so nothing about tokens: {_first_line(error)}")
+        notes.append(f"no tokenizer, so nothing about tokens: {first_line(error)}")
     try:
         examples = data.load(config.data, "train", seed=config.seed).examples
     except ValueError as error:
-        notes.append(f"no data: {_first_line(error)}")
+        notes.append(f"no data: {first_line(error)}")
     if notes or tokenizer is None:
         return None, notes
     shown = tqdm(examples, desc="tokens", unit="example", leave=False, disable=None)
@@ -90,7 +91,3 @@ def _view(number: int, id: str, encoded: prompts.Encoded, tokenizer: Any) -> Vie
         len(masked),
         len(trained),
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

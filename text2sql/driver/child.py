@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from text2sql import credentials
-from text2sql.driver import lock
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +36,6 @@ def run(
     terminal reaches the driver alone, and so that what the job has started can be ended with it.
     """
     os.setsid()
-    lock.forget()
     _end_with(os.getppid())
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end the run with a stamp in its run.json

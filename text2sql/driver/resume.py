@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from text2sql import overriding, runs
-from text2sql.driver import lock
+from text2sql import lock, overriding, runs
 
 log = logging.getLogger(__name__)
 

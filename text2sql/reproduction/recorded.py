@@ -13,6 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from yaml import YAMLError
 
 from text2sql import config as configuration
+from text2sql.errors import first_line
 
 SCRIPTS = {"train": "train.py", "evaluate": "evaluate.py"}
 
@@ -60,7 +61,7 @@ def _stamp(folder: Path) -> dict[str, Any]:
         cause = "the run ended before it began, or its folder was not copied whole"
         raise ValueError(f"{folder} has no run.json: {cause}; name another run, or copy it again") from None
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({_first_line(error)}); copy the run's folder again") from error
+        raise ValueError(f"{path} cannot be read ({first_line(error)}); copy the run's folder again") from error
     if not isinstance(stamp, dict) or stamp.get("kind") not in SCRIPTS:
         kind = stamp.get("kind") if isinstance(stamp, dict) else None
         raise ValueError(f"{path} is not of a run: its kind is {kind!r} and not one of {', '.join(SCRIPTS)}")
@@ -72,7 +73,7 @@ def _saved(folder: Path) -> DictConfig:
     try:
         saved = configuration.read_yaml(str(path))
     except (OSError, YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read ({_first_line(error)}); copy the run's folder again") from error
+        raise ValueError(f"{path} cannot be read ({first_line(error)}); copy the run's folder again") from error
     if foreign := sorted({"hydra", "defaults"} & {str(key) for key in saved}):
         raise ValueError(
             f"{path} sets {' and '.join(foreign)}, which Hydra writes into no saved config and could call code from "
@@ -90,12 +91,8 @@ def _typed(folder: Path) -> frozenset[str]:
         assert isinstance(lines, ListConfig)
         overrides = OverridesParser.create().parse_overrides([str(line) for line in lines])
     except (OSError, YAMLError, UnicodeDecodeError, AssertionError, HydraException) as error:
-        raise ValueError(f"{path} cannot be read ({_first_line(error)}); copy the run's folder again") from error
+        raise ValueError(f"{path} cannot be read ({first_line(error)}); copy the run's folder again") from error
     return frozenset(override.key_or_group for override in overrides)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def unknown_keys(cfg: DictConfig) -> list[str]:

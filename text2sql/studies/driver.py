@@ -10,8 +10,7 @@ from typing import Any, Protocol
 from omegaconf import OmegaConf
 
 from text2sql import config as configuration
-from text2sql import multirun, overriding
-from text2sql.driver import lock
+from text2sql import lock, multirun, overriding
 from text2sql.driver.summary import SUMMARY, JobsFailed
 from text2sql.studies import pruning
 from text2sql.studies.settings import LIVE_ACCURACY, Direction, Pruner, Settings

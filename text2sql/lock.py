@@ -1,4 +1,7 @@
-"""One driver a sweep: a file in its folder that is locked with flock, so that the lock ends with its holder in any case."""
+"""One process at a time in a folder: a file in it is locked with flock, so that the lock ends with its holder in any case.
+
+It holds on every machine that shares the folder, where the file system passes flock on.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +17,28 @@ NAME = ".lock"
 _held: dict[Path, IO[str]] = {}
 
 
-def hold(sweep: Path) -> None:
-    """Lock the sweep's folder until this process ends; nothing more where this process holds it already.
+def hold(folder: Path) -> None:
+    """Lock a run's or a sweep's folder until `release` or this process's end; nothing more where this process holds it already.
 
     ValueError, which names the holder, if another process does. A holder that died holds nothing.
     """
-    path = (sweep / NAME).resolve()
+    path = (folder / NAME).resolve()
     if path in _held:
         return
     try:
-        sweep.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         file = path.open("a+", encoding="utf-8")
     except OSError as error:
         raise ValueError(
-            f"cannot write the sweep's folder {sweep}: {error.strerror}; choose another with hydra.sweep.dir=DIR"
+            f"cannot write the folder {folder}: {error.strerror}; choose another with hydra.run.dir=DIR (hydra.sweep.dir=DIR "
+            "in a multirun)"
         ) from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         raise ValueError(
-            f"{sweep} is being run by {_holder(path)}; wait until that has ended, or end it, and try again"
+            f"{folder} is being run by {_holder(path)}; wait until that has ended, or end it, and try again"
         ) from None
     file.truncate(0)
     file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "time": _now()}) + "\n")
@@ -42,11 +46,19 @@ def hold(sweep: Path) -> None:
     _held[path] = file
 
 
-def forget() -> None:
-    """Close the files of locks in a fork of their holder, which would else keep them locked after the holder has ended."""
+def release(folder: Path) -> None:
+    """Let other processes have the folder, if this one holds it."""
+    if (file := _held.pop((folder / NAME).resolve(), None)) is not None:
+        file.close()
+
+
+def _forget() -> None:
     for file in _held.values():
         file.close()
     _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget)  # else a fork would keep them locked after their holder has ended
 
 
 def _holder(path: Path) -> str:
