@@ -108,6 +108,7 @@ def run(options: argparse.Namespace) -> None:
         if not job.is_done(out) and (not options.only or job.name.startswith(tuple(options.only)))
     ]
     running: list[tuple[Job, subprocess.Popen[bytes], float]] = []
+    failed: list[str] = []
     while waiting or running:
         over = options.seconds is not None and time.monotonic() - started > options.seconds
         ready = [job for job in waiting if job.needs is None or Job(job.needs, (), 2).is_done(out)]
@@ -121,6 +122,8 @@ def run(options: argparse.Namespace) -> None:
         for entry in [entry for entry in running if entry[1].poll() is not None]:
             running.remove(entry)
             job, process, began = entry
+            if not job.is_done(out):
+                failed.append(job.name)
             print(f"{job.name}: {'done' if job.is_done(out) else f'exit {process.returncode}, see its log'} "
                   f"after {time.monotonic() - began:.0f} s", flush=True)  # fmt: skip
             if options.collect:
@@ -131,6 +134,8 @@ def run(options: argparse.Namespace) -> None:
     if options.collect:
         collect(out, options.collect)
     print(f"{len(waiting)} jobs are left")
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}; see their logs in {out}")
 
 
 def _start(job: Job, out: Path) -> subprocess.Popen[bytes]:
@@ -173,7 +178,7 @@ class Evaluation:
     rows: dict[str, dict[str, Any]]
 
 
-WHAT = {"constrained": "eval.constrained=True", "8 votes": "eval.votes=8", "repair": "eval.repair=True"}
+WHAT = {"constrained": "eval.constrained=true", "8 votes": "eval.votes=8", "repair": "eval.repair=true"}
 
 
 def evaluations(out: Path) -> dict[str, list[Evaluation]]:
@@ -182,7 +187,7 @@ def evaluations(out: Path) -> dict[str, list[Evaluation]]:
     for path in sorted(out.glob("*/*/**/predictions.jsonl")):
         name, seed = path.relative_to(out).parts[0].rsplit("-", 1)
         if name in CHOICES:
-            overrides = (path.parent / ".hydra" / "overrides.yaml").read_text()
+            overrides = (path.parent / ".hydra" / "overrides.yaml").read_text().lower()
             name = " + ".join(["best", *(setting for setting, text in WHAT.items() if text in overrides)])
         elif path.parent.name != "evaluation" or (name == "best" and (out / f"choices-{seed}").exists()):
             continue

@@ -64,7 +64,7 @@ lineage     | config hub ranks runs merging model                  |            
 doctor      | errors config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
 reproduction | columns errors overriding runs config commandline data evaluation | hydra omegaconf yaml                 | torch model
 duckdb_tables |                                              | sqlalchemy                           |
-copying     | sql                                            |                                      | sqlalchemy duckdb_tables
+copying     | errors sql                                     |                                      | sqlalchemy duckdb_tables
 provenance  | config                                         |                                      |
 card        | config example prompts provenance              |                                      | huggingface_hub transformers
 publish     | credentials errors card config runs hub                               |                                      | huggingface_hub omegaconf

@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from text2sql.errors import first_line
 from text2sql.sql.identifiers import quote
 
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
@@ -48,9 +49,11 @@ def copy(url: str, out: Path, num_rows: int, tables: Sequence[str] | None = None
                 lines = list(_copied(source, target, found, num_rows))
                 target.commit()
         aside.replace(out)
-    except _sqlalchemy_errors() as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    except _sqlalchemy_error() as error:
+        reason = first_line(getattr(error, "orig", None) or error)
         raise ValueError(f"{_masked(url)} cannot be read: {reason}") from error
+    except (OSError, sqlite3.Error) as error:
+        raise ValueError(f"{out} cannot be written: {first_line(error)}; name a FILE elsewhere") from error
     finally:
         aside.unlink(missing_ok=True)
         engine.dispose()
@@ -81,10 +84,10 @@ def _engine(url: str) -> Any:
         raise ValueError(f"there is no driver for {kind} databases here: {cure}") from None
 
 
-def _sqlalchemy_errors() -> tuple[type[Exception], ...]:
+def _sqlalchemy_error() -> type[Exception]:
     import sqlalchemy
 
-    return (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error)
+    return sqlalchemy.exc.SQLAlchemyError
 
 
 def _masked(url: str) -> str:
