@@ -6,8 +6,8 @@ Answerable are questions of Spider's dev set as they are. Unanswerable is each o
 which a column that its gold needs was dropped (no key, and no other column of that name in the database). Whether to give an
 answer is then decided by each rule. Precision: of the abstentions, the share that is of unanswerable questions; recall: of
 the unanswerable questions, the share abstained from; answered: of the answerable ones; accuracy: of the answers given to
-answerable questions, the share that is right. Answers are greedy and free, as `text2sql ask` first asks for them; --votes N
-has N answers under the constraint vote as well. --rows FILE prints the table from an earlier run's rows.
+answerable questions, the share that is right. The answer is that of `text2sql ask`: the free greedy one, and where that does not run, one
+under the constraint; --votes N has N answers under the constraint vote. --rows FILE prints the table from an earlier run's rows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from text2sql import abstention, answering, commandline, confidence, data, generation, prompts, scoring
-from text2sql.example import Example
+from text2sql.constraint import nearest
+from text2sql.example import Example, Schema
 from text2sql.scorer import Scorer
 from text2sql.sql import names
 from text2sql.sql.database import open_readonly, read_schema
@@ -115,16 +116,18 @@ def evidence(speaker: answering.Speaker, examples: list[Example], scorer: Scorer
     """A row an example, every second one answerable; all are asked at once, which takes a CPU a third of the time."""
     encoded = [prompts.encode_prompt(speaker.tokenizer, example, speaker.config).ids for example in examples]
     said = speaker.say(encoded, [0.0] * len(encoded), None, "free")
-    rows: list[dict] = [{}] * len(examples)
-    if speaker.config.eval.votes > 1:
-        rows = answering.answer(speaker, examples, scorer)
     free = [generation.extract_sql(one) for one in said]
+    runs = scorer.run_all(list(zip(examples, free)))
+    again = [i for i, run in enumerate(runs) if run.error is not None or speaker.config.eval.votes > 1]
+    answered = answering.answer(speaker, [examples[i] for i in again], scorer) if again else []
+    rows: list[dict] = [{}] * len(examples)
+    for i, row in zip(again, answered):
+        rows[i] = row
     found = []
     for i, example in enumerate(tqdm(examples, "judging")):
         answer = speaker.tokenizer(said[i], add_special_tokens=False)["input_ids"] + [speaker.tokenizer.eos_token_id]
         sure = confidence.confidence(speaker.network.eval(), encoded[i], answer)
         answerable, prediction = i % 2 == 0, rows[i].get("prediction", free[i])
-        (run,) = scorer.run_all([(example, free[i])])
         found.append(
             {
                 "answerable": answerable,
@@ -133,7 +136,9 @@ def evidence(speaker: answering.Speaker, examples: list[Example], scorer: Scorer
                 "free": free[i],
                 "prediction": prediction,
                 "missing": abstention.missing_names(free[i], example.schema),
-                "free_fails": run.error is not None,
+                "unknown": unknown_names(free[i], example.schema),
+                "nothing_alike": nothing_alike(free[i], example.schema),
+                "free_fails": runs[i].error is not None,
                 "mean": sure.mean,
                 "lowest": sure.lowest,
                 "agreement": abstention.agreement(rows[i].get("candidates", [])),
@@ -141,6 +146,25 @@ def evidence(speaker: answering.Speaker, examples: list[Example], scorer: Scorer
             }
         )
     return found
+
+
+def unknown_names(sql: str, schema: Schema) -> list[tuple[str, str]]:
+    """The kind and name of each table and column that is nowhere in the schema, whatever its spelling."""
+    try:
+        found = names.read(sql, schema).unknown
+    except ValueError:
+        return []
+    return [(one.kind, one.name) for one in found if one.kind in (names.NO_TABLE, names.NO_COLUMN)]
+
+
+def nothing_alike(sql: str, schema: Schema) -> bool:
+    """Whether one of these has no real name that the constraint would take for what is meant."""
+    tables = [table.name.lower().encode() for table in schema.tables]
+    columns = [column.name.lower().encode() for table in schema.tables for column in table.columns]
+    return any(
+        not nearest.meant(name.lower().encode(), tables if kind == names.NO_TABLE else columns)
+        for kind, name in unknown_names(sql, schema)
+    )
 
 
 Rule = Callable[[dict], bool]
@@ -151,6 +175,8 @@ def rules(votes: bool) -> dict[str, Rule]:
     found: dict[str, Rule] = {
         "never": lambda row: False,
         "a name is missing": lambda row: bool(row["missing"]),
+        "a name is missing, in whatever spelling": lambda row: bool(row["unknown"]),
+        "a name is missing and none is like it": lambda row: row["nothing_alike"],
         "the free answer fails": lambda row: row["free_fails"],
     }
     for least in (0.5, 0.625, 0.75, 0.875, 1.0) if votes else ():

@@ -43,6 +43,12 @@ def test_only_the_tables_asked_for_are_copied(capsys):
     assert "--tables ordres is no table; there are customers, order notes, orders" in capsys.readouterr().err
 
 
+def test_a_file_that_cannot_be_written_is_told_from_a_database_that_cannot_be_read(capsys):
+    shop.make("shop.sqlite")
+    assert cli.main(["copy-database", "sqlite:///shop.sqlite", "nowhere/copy.sqlite"]) == 2
+    assert "nowhere/copy.sqlite cannot be written" in capsys.readouterr().err
+
+
 def test_duckdb_is_read_with_its_keys_and_types(capsys):
     duckdb = pytest.importorskip("duckdb")
     pytest.importorskip("duckdb_engine")
