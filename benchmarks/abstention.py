@@ -6,8 +6,9 @@ Answerable are questions of Spider's dev set as they are. Unanswerable is each o
 which a column that its gold needs was dropped (no key, and no other column of that name in the database). Whether to give an
 answer is then decided by each rule. Precision: of the abstentions, the share that is of unanswerable questions; recall: of
 the unanswerable questions, the share abstained from; answered: of the answerable ones; accuracy: of the answers given to
-answerable questions, the share that is right. The answer is that of `text2sql ask`: the free greedy one, and where that does not run, one
-under the constraint; --votes N has N answers under the constraint vote. --rows FILE prints the table from an earlier run's rows.
+answerable questions, the share that is right. The answer is that of `text2sql ask`: the free greedy one, and where that does
+not run, one under the constraint; --votes N has N answers under the constraint vote. --rows FILE prints the table from an
+earlier run's rows.
 """
 
 from __future__ import annotations

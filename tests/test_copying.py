@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import shop
 
-from text2sql import cli
+from text2sql import cli, copying
 
 pytest.importorskip("sqlalchemy")
 
@@ -43,10 +44,10 @@ def test_only_the_tables_asked_for_are_copied(capsys):
     assert "--tables ordres is no table; there are customers, order notes, orders" in capsys.readouterr().err
 
 
-def test_a_file_that_cannot_be_written_is_told_from_a_database_that_cannot_be_read(capsys):
+def test_a_file_that_cannot_be_written_is_told_from_a_database_that_cannot_be_read():
     shop.make("shop.sqlite")
-    assert cli.main(["copy-database", "sqlite:///shop.sqlite", "nowhere/copy.sqlite"]) == 2
-    assert "nowhere/copy.sqlite cannot be written" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="nowhere/copy.sqlite cannot be written: unable to open"):
+        copying.copy("sqlite:///shop.sqlite", Path("nowhere/copy.sqlite"), num_rows=5)
 
 
 def test_duckdb_is_read_with_its_keys_and_types(capsys):

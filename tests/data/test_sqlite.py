@@ -54,6 +54,28 @@ def test_no_skeleton_is_in_two_splits_and_no_pair_is_lost(database, tmp_path):
     assert sum(len(loaded.examples) for loaded in found.values()) == len(shop.PAIRS)
 
 
+def test_one_query_written_with_and_without_its_tables_is_one_skeleton(database, tmp_path):
+    same = [
+        {"question": "Who lives in Oslo?", "sql": "SELECT name FROM customers WHERE city = 'Oslo'"},
+        {"question": "Who is of Porto?", "sql": "SELECT customers.name FROM customers WHERE customers.city = 'Porto'"},
+        {"question": "Who, in Lyon?", "sql": "SELECT T1.name FROM customers AS T1 WHERE T1.city = 'Lyon'"},
+    ]
+    pairs = shop.write_pairs(tmp_path / "p.jsonl", [*shop.PAIRS, *same])
+    for seed in range(5):
+        found = splits(database, pairs, split_seed=seed, keep_empty=True)
+        asked = {one["question"] for one in same}
+        assert sum(bool(asked & {one.question for one in loaded.examples}) for loaded in found.values()) == 1
+
+
+def test_two_databases_of_one_name_are_refused(database, tmp_path):
+    folder = tmp_path / "both"
+    folder.mkdir()
+    for name in ("shop.sqlite", "shop.db"):
+        shop.make(folder / name)
+    with pytest.raises(ValueError, match=r"shop.db and .*shop.sqlite: pairs name a database by shop alone"):
+        splits(folder, shop.write_pairs(tmp_path / "p.jsonl"))
+
+
 def test_splits_follow_from_split_seed_and_not_from_the_seed(database, tmp_path):
     pairs = shop.write_pairs(tmp_path / "pairs.jsonl")
     first = {split: {one.id for one in loaded.examples} for split, loaded in splits(database, pairs).items()}

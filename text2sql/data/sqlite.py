@@ -23,6 +23,7 @@ from text2sql.sql import names
 from text2sql.sql.database import open_readonly, read_schema, sha256
 from text2sql.sql.judge import Limits, Place, Rules, Run
 from text2sql.sql.pool import Pool
+from text2sql.sql.qualify import qualified
 from text2sql.sql.skeleton import skeleton
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def _check_enough(config: Data, groups: Mapping[str, int], read: int) -> None:
 def database_files(path: Path, setting: str = "data.path") -> dict[str, Path]:
     """The SQLite files at `path` by name: one, or those of a folder, NAME.sqlite or NAME/NAME.sqlite.
 
-    ValueError, which names the `setting`, for a folder without any.
+    ValueError, which names the `setting`, for a folder without any or with two of one name.
     """
     if path.is_file() or not path.exists():
         return {path.stem: path}
@@ -93,6 +94,9 @@ def database_files(path: Path, setting: str = "data.path") -> dict[str, Path]:
         raise ValueError(
             f"{setting}={path} holds no database: name a SQLite file, or a folder with NAME{SUFFIXES[0]} files"
         )
+    if twice := [name for name, count in Counter(one.stem for one in found).items() if count > 1]:
+        both = " and ".join(str(one) for one in found if one.stem == twice[0])
+        raise ValueError(f"{setting}={path} holds {both}: pairs name a database by {twice[0]} alone, so rename one")
     return {one.stem: one for one in found}
 
 
@@ -200,9 +204,12 @@ def _tried(
         seen.add(asked)
         usable.append((row, example))
     _run(tried, usable, keep_empty)
+    groups: dict[str, str] = {}
     for row in rows:
         made = tried.made[row.id]
-        group = skeleton(made.sql) if isinstance(made, Example) else None
+        group = None
+        if isinstance(made, Example):  # with its tables in full: prompt.sql_form=qualified makes one text of both
+            group = groups.setdefault(skeleton(qualified(made.sql, made.schema)), skeleton(made.sql))
         tried.rows.append(Row(row.id, row.question, row.sql, row.db_id, group))
     if tried.said:
         more = [f"and {len(tried.said) - SHOWN} more"] * (len(tried.said) > SHOWN)
