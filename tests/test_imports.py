@@ -18,14 +18,15 @@ example     |                                                |                  
 sql         | example                                        | sqlglot                              | sqlparse
 constraint  | example                                        | numpy torch transformers             |
 credentials |                                                |                                      |
+upstream    |                                                |                                      | huggingface_hub requests
 runs        | credentials                                    |                                      |
 uploads     | credentials                                    |                                      |
 tracking    | credentials uploads                            |                                      | wandb
-hub         | credentials                                    |                                      | huggingface_hub requests
+hub         | credentials upstream                           |                                      | huggingface_hub
 syncing     | runs uploads tracking hub                      |                                      |
 cache       |                                                |                                      |
-tiny        | cache                                          |                                      | torch transformers tokenizers
-smollm2     | cache                                          |                                      | torch transformers tokenizers gguf tqdm
+tiny        | cache upstream                                 |                                      | torch transformers tokenizers
+smollm2     | cache upstream                                 |                                      | torch transformers tokenizers gguf tqdm
 groups      |                                                | omegaconf                            |
 ranges      | groups                                         |                                      |
 config      | credentials groups ranges                                  | hydra omegaconf                      |
@@ -63,8 +64,8 @@ duckdb_tables |                                              | sqlalchemy       
 copying     | sql                                            |                                      | sqlalchemy duckdb_tables
 provenance  | config                                         |                                      |
 card        | config example prompts provenance              |                                      | huggingface_hub transformers
-publish     | card config runs                               |                                      | huggingface_hub omegaconf
-fetching    | checkpoints runs                               |                                      | huggingface_hub
+publish     | card config runs upstream                      |                                      | huggingface_hub omegaconf
+fetching    | checkpoints runs upstream                      |                                      | huggingface_hub
 attention   |                                                | torch transformers                   |
 fused       |                                                | torch bitsandbytes                   |
 passes      |                                                | torch                                |
@@ -76,14 +77,14 @@ sharding    | ranks attention passes cross_entropy fast_path step | torch       
 anomalies   |                                                | torch                                |
 snapshot    |                                                | numpy torch safetensors              |
 pushing     | credentials config uploads syncing             |                                      |
-checkpointing | config ranks preemption model checkpoints snapshot pushing | torch transformers trl |
-trainer     | config runs ranks anomalies speed model passes fast_path graphs step sharding checkpointing | torch datasets transformers trl |
+checkpointing | config ranks preemption model checkpoints snapshot pushing upstream | torch transformers trl |
+trainer     | config runs ranks anomalies speed model passes fast_path graphs step sharding checkpointing upstream | torch datasets transformers trl |
 prefixes    |                                                |                                      |
 prefill     | attention prefixes                             | torch                                |
 steps       | attention fast_path prefixes                   | torch                                |
 checking    | steps                                          | numpy torch                                |
 decoding    | speed prefixes prefill steps checking          | torch                                |
-generation  | fast_path decoding checking                    | torch bitsandbytes                   | constraint
+generation  | fast_path decoding checking upstream           | torch bitsandbytes                   | constraint
 vllm_engine | config model                                   |                                      | vllm
 callbacks   | example runs ranks tracking config prompts scorer sql generation studies | torch transformers |
 encoding    | example config prompts                         |                                      |

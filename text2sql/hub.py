@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from text2sql import credentials
+from text2sql import credentials, upstream
 
 ANSWER_S = 5.0
 """How long the Hub may take to say anything at all."""
@@ -30,11 +30,11 @@ def fetch_adapter(name: str) -> Path:
             f"adapter={name} is no folder; name a run's adapter folder, such as outputs/RUN/adapter, or a hub id"
         )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError
 
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.yaml", "*.jinja"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (*upstream.hub_errors(), HFValidationError) as error:
         raise ValueError(
             f"adapter={name} is no folder here and could not be had from the Hub: {str(error).splitlines()[0]}"
         ) from error
@@ -42,23 +42,10 @@ def fetch_adapter(name: str) -> Path:
 
 def be_impatient() -> None:
     """From now on no request of this process waits for ever: 5 s for a connection, a minute for each part of an answer."""
-    import requests
-    from huggingface_hub import configure_http_backend, constants
+    from huggingface_hub import constants
 
-    if constants.HF_HUB_OFFLINE:
-        return
-
-    class Adapter(requests.adapters.HTTPAdapter):
-        def send(self, *some: Any, **more: Any) -> Any:
-            return super().send(*some, **{**more, "timeout": more.get("timeout") or (ANSWER_S, PAUSE_S)})
-
-    def session() -> requests.Session:
-        made = requests.Session()
-        for scheme in ("http://", "https://"):
-            made.mount(scheme, Adapter())
-        return made
-
-    configure_http_backend(session)
+    if not constants.HF_HUB_OFFLINE:
+        upstream.limit_hub_requests(ANSWER_S, PAUSE_S)
 
 
 def upload(
@@ -81,7 +68,7 @@ def upload(
                 "ignore_patterns": list(leave_out),
             }
             api.upload_folder(folder_path=folder, commit_message=message, **where)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (*upstream.hub_errors(), ValueError, RuntimeError) as error:
         return _reason(error, api.endpoint)
     return ""
 
@@ -94,7 +81,6 @@ def _reason(error: BaseException, endpoint: str) -> str:
         if status is not None:
             return REASONS.get(status, f"it failed ({status}); wait some minutes")
         link = link.__cause__
-    from requests.exceptions import Timeout
-
-    said = "no answer in time" if isinstance(error, Timeout) else (str(error).splitlines() or [type(error).__name__])[0]
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    said = "no answer in time" if upstream.is_hub_timeout(error) else first
     return credentials.redact(f"{endpoint} cannot be reached ({said[:200]})")

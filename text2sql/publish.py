@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from text2sql import card, runs
+from text2sql import card, runs, upstream
 from text2sql import config as configuration
 from text2sql.card import Evaluation, Published
 from text2sql.config import Config, Data
@@ -228,7 +228,7 @@ def push(folder: Path, repo_id: str, *, private: bool, revision: str | None) -> 
         raise ValueError(f"{repo_id}: {_first_line(error)} (log in with `hf auth login`, or set HF_TOKEN)") from error
     except HfHubHTTPError as error:
         raise ValueError(_refusal(repo_id, error)) from error
-    except OSError as error:  # with requests below it; offline mode is one too
+    except upstream.hub_errors() as error:  # offline mode is one too
         raise ValueError(
             f"the Hub cannot be reached ({_first_line(error)}); `--dry-run FOLDER` writes the same files without it"
         ) from error
