@@ -496,7 +496,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._need_token()
         wanted = json.loads(self.body)
         repo_id = f"{wanted.get('organization') or self.hub.user}/{wanted['name']}"
-        return self.hub.create(f"{wanted.get('type') or 'model'}s", repo_id, wanted.get("private"))
+        private = wanted.get("private") or wanted.get("visibility") == "private"  # the latter since huggingface-hub 2
+        return self.hub.create(f"{wanted.get('type') or 'model'}s", repo_id, private)
 
     def _validate_yaml(self):
         return {"errors": [], "warnings": []}
