@@ -18,7 +18,7 @@ example     |                                                |                  
 sql         | example                                        | sqlglot                              | sqlparse
 constraint  | example                                        | numpy torch transformers             |
 credentials |                                                |                                      |
-upstream    |                                                |                                      | huggingface_hub requests
+upstream    |                                                |                                      | huggingface_hub requests transformers
 runs        | credentials                                    |                                      |
 uploads     | credentials                                    |                                      |
 tracking    | credentials uploads                            |                                      | wandb

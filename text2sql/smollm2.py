@@ -153,7 +153,8 @@ def convert(gguf: Path) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    settings = {"gguf_file": gguf.name, "dtype": torch.float32, **upstream.unpacked_gguf()}
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, **settings)
     # The file says pad = eos: nn.Embedding would make <|im_end|> its padding_idx, and that row would get no gradient.
     ids = {"bos_token_id": BOS_ID, "eos_token_id": EOS_ID, "pad_token_id": PAD_ID}
     model.config.update(ids)

@@ -93,9 +93,22 @@ def _limit_httpx(answer_s: float, pause_s: float) -> None:
     set_client_factory(client)
 
 
+def unpacked_gguf() -> dict[str, Any]:
+    """How from_pretrained is told to give a GGUF file's weights as numbers.
+
+    transformers 5, by 5.24, keeps them packed where it can, and saves no model that came from such a file without this.
+    """
+    import transformers
+
+    if not hasattr(transformers, "GgufConfig"):
+        return {}
+    return {"quantization_config": transformers.GgufConfig(dequantize=True)}
+
+
 def set_checkpointing(model: Any, on: bool) -> None:
-    """Recompute activations in the backward pass, or no longer; transformers 5 renames what is called for that."""
-    name = "gradient_checkpointing" if major("transformers") < 5 else "activation_checkpointing"
+    """Recompute activations in the backward pass, or no longer; transformers 5, by 5.24, has another name for it."""
+    renamed = hasattr(model, "activation_checkpointing_enable")
+    name = "activation_checkpointing" if renamed else "gradient_checkpointing"
     if on:
         getattr(model, f"{name}_enable")({"use_reentrant": False})
     else:
