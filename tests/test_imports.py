@@ -21,7 +21,7 @@ credentials |                                                |                  
 upstream    |                                                |                                      | huggingface_hub requests transformers
 runs        | credentials                                    |                                      |
 uploads     | credentials                                    |                                      |
-tracking    | credentials uploads                            |                                      | wandb
+tracking    | credentials uploads upstream                   |                                      | wandb
 hub         | credentials upstream                           |                                      | huggingface_hub
 syncing     | runs uploads tracking hub                      |                                      |
 cache       |                                                |                                      |

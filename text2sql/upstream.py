@@ -11,6 +11,10 @@ from importlib import import_module, metadata
 from typing import Any
 
 
+SYNCED = ("Syncing: ", "Finished syncing")
+"""What `wandb sync` says, with exit code 0, of a run that it has sent: before and by wandb 0.31."""
+
+
 @cache
 def major(package: str) -> int:
     """The first number of the version of `package` that is installed."""
