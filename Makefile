@@ -1,7 +1,9 @@
 # make quickstart: install and run the two-phase curriculum on embedded data.  make test: install and run the suite.
+# make test CONSTRAINTS=latest: the same with the newest releases, in .venv-latest beside .venv.
 PYTHON ?= python3
 CONSTRAINTS ?= seed
-VENV := .venv
+# an environment for each set of versions, so that they stand side by side
+VENV ?= .venv$(if $(filter-out seed,$(CONSTRAINTS)),-$(CONSTRAINTS))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile --constraint constraints/$(CONSTRAINTS).txt
 SWEEP := multirun/quickstart-$(shell date +%Y-%m-%d_%H-%M-%S)

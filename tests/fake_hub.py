@@ -269,10 +269,11 @@ class FakeHub:
         return Repo(kind, repo_id, folder)
 
     def at(self, repo, revision):
-        """The present commit id of a repository, when `revision` names it."""
-        commit = repo.revision()
-        known = {"main", "HEAD", "refs/heads/main", commit, *self._accepted.get((repo.kind, repo.repo_id), ())}
-        if revision not in known:
+        """The commit id that `revision` names: the present one, or one that `accept_revision` was given."""
+        commit, accepted = repo.revision(), self._accepted.get((repo.kind, repo.repo_id), ())
+        if revision in accepted:
+            return revision
+        if revision not in {"main", "HEAD", "refs/heads/main", commit}:
             raise HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         return commit
 
@@ -496,7 +497,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._need_token()
         wanted = json.loads(self.body)
         repo_id = f"{wanted.get('organization') or self.hub.user}/{wanted['name']}"
-        return self.hub.create(f"{wanted.get('type') or 'model'}s", repo_id, wanted.get("private"))
+        private = wanted.get("private") or wanted.get("visibility") == "private"  # the latter since huggingface-hub 2
+        return self.hub.create(f"{wanted.get('type') or 'model'}s", repo_id, private)
 
     def _validate_yaml(self):
         return {"errors": [], "warnings": []}

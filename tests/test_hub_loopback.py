@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from fake_hub import FakeHub
 
+from text2sql import upstream
+
 ROWS = {
     "train": [("How many singers are there?", "CREATE TABLE singer (id INT);", "SELECT COUNT(*) FROM singer")] * 5,
     "test": [("List the cities.", "CREATE TABLE city (name TEXT);", "SELECT name FROM city")] * 2,
@@ -157,7 +159,7 @@ def test_a_refusal_raises_the_exception_of_the_library(hub):
         "with token": "fine",
         "wrong token": ["HfHubHTTPError", 401],
         "no repo": ["RepositoryNotFoundError", 401],
-        "no file": ["EntryNotFoundError", 404],
+        "no file": ["EntryNotFoundError" if upstream.major("huggingface-hub") < 1 else "RemoteEntryNotFoundError", 404],
         "no revision": ["RevisionNotFoundError", 404],
         "write": ["HfHubHTTPError", 401],
     }

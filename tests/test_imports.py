@@ -22,14 +22,15 @@ columns     |                                                |                  
 overriding  |                                                |                                      | hydra yaml
 runs        | credentials overriding                         |                                      |
 errors      |                                                |                                      |
+upstream    |                                                |                                      | huggingface_hub requests transformers
 uploads     | credentials                                    |                                      |
 lock        |                                                |                                      |
-tracking    | credentials errors uploads                            |                                      | wandb
-hub         | credentials errors                                 |                                      | huggingface_hub requests
+tracking    | credentials errors uploads upstream            |                                      | wandb
+hub         | credentials errors upstream                    |                                      | huggingface_hub
 syncing     | runs uploads tracking hub                      |                                      |
 cache       |                                                |                                      |
-tiny        | cache                                          |                                      | torch transformers tokenizers
-smollm2     | cache                                          |                                      | torch transformers tokenizers gguf tqdm
+tiny        | cache upstream                                 |                                      | torch transformers tokenizers
+smollm2     | cache upstream                                 |                                      | torch transformers tokenizers gguf tqdm
 groups      |                                                | omegaconf                            |
 ranges      | groups                                         |                                      |
 config      | credentials groups ranges                                  | hydra omegaconf                      |
@@ -67,8 +68,8 @@ duckdb_tables |                                              | sqlalchemy       
 copying     | errors sql                                     |                                      | sqlalchemy duckdb_tables
 provenance  | config                                         |                                      |
 card        | config example prompts provenance              |                                      | huggingface_hub transformers
-publish     | credentials errors card config runs hub                               |                                      | huggingface_hub omegaconf
-fetching    | errors checkpoints runs hub                               |                                      | huggingface_hub
+publish     | credentials errors card config runs hub upstream |                                     | huggingface_hub omegaconf
+fetching    | checkpoints errors runs hub upstream           |                                      | huggingface_hub
 attention   |                                                | torch transformers                   |
 fused       |                                                | torch bitsandbytes                   |
 passes      |                                                | torch                                |
@@ -80,14 +81,14 @@ sharding    | ranks attention passes cross_entropy fast_path step | torch       
 anomalies   |                                                | torch bitsandbytes                     |
 snapshot    |                                                | numpy torch safetensors              |
 pushing     | credentials config uploads syncing             |                                      |
-checkpointing | config ranks preemption model checkpoints snapshot pushing | torch transformers trl |
-trainer     | config runs ranks anomalies speed model passes fast_path graphs step sharding checkpointing | torch datasets transformers trl |
+checkpointing | config ranks preemption model checkpoints snapshot pushing upstream | torch transformers trl |
+trainer     | config runs ranks anomalies speed model passes fast_path graphs step sharding checkpointing upstream | torch datasets transformers trl |
 prefixes    |                                                |                                      |
 prefill     | attention prefixes                             | torch                                |
 steps       | attention fast_path prefixes                   | torch                                |
 checking    | steps                                          | numpy torch                                |
 decoding    | speed prefixes prefill steps checking          | torch                                |
-generation  | fast_path decoding checking                    | torch bitsandbytes                   | constraint
+generation  | fast_path decoding checking upstream           | torch bitsandbytes                   | constraint
 vllm_engine | config model                                   |                                      | vllm
 callbacks   | example runs ranks tracking config prompts scorer sql generation studies | torch transformers |
 encoding    | example config prompts                         |                                      |

@@ -164,7 +164,7 @@ def test_the_gold_sql_changes_nothing_in_the_prompt(tokenizer, style):
 def test_training_and_evaluation_see_what_messages_shows(tokenizer, style):
     config = configured(style, order=Order.shuffled, question_first=True)
     chat = prompts.messages(SHOP, config.prompt, False, config.seed)
-    ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True)
+    ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=False)
     assert prompts.encode_prompt(tokenizer, SHOP, config).ids == ids
 
 

@@ -70,7 +70,7 @@ def test_the_second_turn_continues_the_first(settings, tokenizer):
     assert ids[: len(first)] == first
     chat = prompts.messages(EXAMPLE, settings.prompt, settings.model.system_role)
     chat += [{"role": "assistant", "content": "SELECT a FROM b"}, {"role": "user", "content": "No."}]
-    assert ids == tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True)
+    assert ids == tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=False)
 
 
 def shortened_to(settings, max_length):

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import struct
 import sys
 import types
 
@@ -219,15 +220,27 @@ def recorded(tmp_path, monkeypatch):
     return run
 
 
+def records(log):
+    """What a log in LevelDB's format holds, which wandb's own reader was for until 0.31: parts in blocks of 32 KiB."""
+    at, begun = len(b":W&B") + 3, b""
+    while at + 7 <= len(log):
+        if (room := -at % 32768) and room < 7:
+            at += room
+        length, kind = struct.unpack_from("<HB", log, at + 4)
+        begun += log[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # a whole one, or the last part of one
+            yield begun
+            begun = b""
+
+
 def history(run):
-    """The rows of the run's own file, as wandb reads it for `wandb sync`."""
+    """The rows of the run's own file, which `wandb sync` reads."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     (path,) = run.glob("wandb/offline-run-*/run-*.wandb")
-    store, rows = DataStore(), []
-    store.open_for_scan(str(path))
-    while data := store.scan_data():
+    rows = []
+    for data in records(path.read_bytes()):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         if record.HasField("history"):

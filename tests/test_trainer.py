@@ -13,7 +13,7 @@ import torch
 from networks import difference, gradients, one_by_one
 from transformers import TrainerCallback
 
-from text2sql import data, fast_path, model, trainer, training
+from text2sql import data, fast_path, model, trainer, training, upstream
 from text2sql.config import Trainer
 from text2sql.graphs import bucket, longest_in, target_bucket
 from text2sql.tracking import Tracker
@@ -261,8 +261,14 @@ def test_upstreams_names_are_passed_on_unchanged(compose, passed, hardware):
     settings = passed(
         compose(["model=tiny", f"hardware={hardware}", "seed=5", *(f"trainer.{k}={v}" for k, v in overrides.items())])
     )
+    assert upstream.warmup(overrides.pop("warmup_ratio")).items() <= vars(settings).items()
     assert {key: getattr(settings, key) for key in overrides} == overrides
     assert (settings.seed, settings.data_seed) == (5, 5)
+
+
+@pytest.mark.parametrize("share, steps", [(0, 0), (0.03, 3), (0.125, 13), (1, 100)])
+def test_the_rate_warms_up_over_a_share_of_the_steps(small, tmp_path, share, steps):
+    assert trainer.sft_config(small(f"trainer.warmup_ratio={share}"), tmp_path).get_warmup_steps(100) == steps
 
 
 def test_trl_takes_the_settings_and_keeps_two_checkpoints(small, tmp_path):

@@ -228,7 +228,7 @@ def loading(repo_id: str, base: str, levels_below: int) -> str:
     for level in range(levels_below, 0, -1):
         below = "/".join(["merged"] * level)
         lines.append(f'model = PeftModel.from_pretrained(model, "{repo_id}", subfolder="{below}").merge_and_unload()')
-        lines.append("del model.peft_config  # or PEFT takes the next adapter for a second one")
+        lines.append('vars(model).pop("peft_config", None)  # PEFT before 0.21 takes the next adapter for a second one')
     lines.append(f'model = PeftModel.from_pretrained(model, "{repo_id}")')
     return "```python\n" + "\n".join(lines) + "\n```\n"
 

@@ -13,7 +13,7 @@ import torch
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
-from text2sql import checkpoints, model, ranks, snapshot
+from text2sql import checkpoints, model, ranks, snapshot, upstream
 from text2sql.config import Config
 from text2sql.preemption import Interrupted, Stop
 from text2sql.pushing import Pusher
@@ -26,7 +26,7 @@ OF_RUN = "run"
 OF_TRAINING = ("state.json", STATE_OF_LOOP, snapshot.OPTIMIZER, checkpoints.MANIFEST, f"{OF_RUN}/*")
 
 
-class CheckpointingTrainer(SFTTrainer):
+class CheckpointingTrainer(upstream.TrainerHooks, SFTTrainer):
     """SFTTrainer that saves and goes on with everything its next step depends on.
 
     A run that goes on has the losses, the order of examples and the adapter of one that was never stopped; on a CPU to the
@@ -164,6 +164,7 @@ class CheckpointingTrainer(SFTTrainer):
         saved, self.first_step = self._restored, self.state.global_step
         self._total_loss_scalar, self._globalstep_last_logged = saved["logged_loss"], saved["logged_step"]
         self._carried, self.seconds_before = saved["unlogged_loss"], saved["seconds"]
+        self.count_whole_run()
         self.restore_counters(saved["counters"])
         if saved["owes_evaluation"]:
             self.evaluate()

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from text2sql import checkpoints, hub, runs
+from text2sql import checkpoints, hub, runs, upstream
 from text2sql.errors import first_line
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def _parent_of(run: Path) -> Path:
 def _files(repo_id: str, revision: str | None) -> list[str]:
     """The paths in the repository; none where it does not exist yet, which only somebody with a token can know."""
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
         return HfApi().list_repo_files(repo_id, revision=revision)
@@ -59,19 +59,18 @@ def _files(repo_id: str, revision: str | None) -> list[str]:
                 "`hf auth login`"
             ) from error
         return []
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except (*upstream.hub_errors(), HFValidationError) as error:
         raise ValueError(f"{repo_id} could not be had from the Hub: {first_line(error)}") from error
 
 
 def _download(repo_id: str, revision: str | None, folder: Path, allow: list[str], ignore: list[str]) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         snapshot_download(
             repo_id, revision=revision, local_dir=folder, allow_patterns=allow or None, ignore_patterns=ignore or None
         )
-    except (HfHubHTTPError, OSError) as error:
+    except upstream.hub_errors() as error:
         raise ValueError(f"{repo_id} could not be had from the Hub: {first_line(error)}") from error
     return folder
 

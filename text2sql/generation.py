@@ -12,7 +12,7 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 
-from text2sql import decoding, fast_path
+from text2sql import decoding, fast_path, upstream
 from text2sql.checking import Constraint
 
 FENCED = re.compile(r"```(?:sqlite|sql)?\s*(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
@@ -171,10 +171,10 @@ def inference(model: Any, precision: str) -> Iterator[None]:
 
     Gradient checkpointing disables the cache in train mode, so it is switched off meanwhile.
     """
-    checkpointing = getattr(model, "is_gradient_checkpointing", False)
+    checkpointing = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
     use_cache = model.config.use_cache
     if checkpointing:
-        model.gradient_checkpointing_disable()
+        upstream.set_checkpointing(model, False)
     model.config.use_cache = True
     kind = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     try:
@@ -188,7 +188,7 @@ def inference(model: Any, precision: str) -> Iterator[None]:
     finally:
         model.config.use_cache = use_cache
         if checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            upstream.set_checkpointing(model, True)
 
 
 @contextmanager

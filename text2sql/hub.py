@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from text2sql import credentials
+from text2sql import credentials, upstream
 from text2sql.errors import first_line
 
 ANSWER_S = 5.0
@@ -33,12 +33,12 @@ def fetch_adapter(name: str) -> Path:
             f"adapter={name} is no folder; name a run's adapter folder, such as outputs/RUN/adapter, or a hub id"
         )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError
 
     wanted = ["*.json", "*.safetensors", "*.yaml", "*.jinja"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=CHECKPOINTS))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (*upstream.hub_errors(), HFValidationError) as error:
         raise ValueError(
             f"adapter={name} is no folder here and could not be had from the Hub: {first_line(error)}"
         ) from error
@@ -46,23 +46,10 @@ def fetch_adapter(name: str) -> Path:
 
 def be_impatient() -> None:
     """From now on no request of this process waits for ever: 5 s for a connection, a minute for each part of an answer."""
-    import requests
-    from huggingface_hub import configure_http_backend, constants
+    from huggingface_hub import constants
 
-    if constants.HF_HUB_OFFLINE:
-        return
-
-    class Adapter(requests.adapters.HTTPAdapter):
-        def send(self, *some: Any, **more: Any) -> Any:
-            return super().send(*some, **{**more, "timeout": more.get("timeout") or (ANSWER_S, PAUSE_S)})
-
-    def session() -> requests.Session:
-        made = requests.Session()
-        for scheme in ("http://", "https://"):
-            made.mount(scheme, Adapter())
-        return made
-
-    configure_http_backend(session)
+    if not constants.HF_HUB_OFFLINE:
+        upstream.limit_hub_requests(ANSWER_S, PAUSE_S)
 
 
 def upload(
@@ -85,7 +72,7 @@ def upload(
                 "ignore_patterns": list(leave_out),
             }
             api.upload_folder(folder_path=folder, commit_message=message, **where)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (*upstream.hub_errors(), ValueError, RuntimeError) as error:
         return _reason(error, api.endpoint)
     return ""
 
@@ -99,7 +86,5 @@ def _reason(error: BaseException, endpoint: str) -> str:
             setting = " by hub.hub_model_id" if status in (403, 404) else ""
             return REASONS.get(status, f"it failed ({status}); wait some minutes") + setting
         link = link.__cause__
-    from requests.exceptions import Timeout
-
-    said = "no answer in time" if isinstance(error, Timeout) else first_line(error)
+    said = "no answer in time" if upstream.is_hub_timeout(error) else first_line(error)
     return credentials.redact(f"{endpoint} cannot be reached ({said[:200]})")

@@ -77,7 +77,7 @@ def load_tokenizer(model: Model) -> Any:
 def check_tokenizer(tokenizer: Any) -> None:
     """The contract: pad differs from EOS, a prompt has exactly one BOS if its template writes one, and no EOS at its end;
     text tokenised as a whole starts with the prompt's tokens. ValueError naming what is broken."""
-    prompt = tokenizer.apply_chat_template(PROBE, add_generation_prompt=True, tokenize=True)
+    prompt = tokenizer.apply_chat_template(PROBE, add_generation_prompt=True, tokenize=True, return_dict=False)
     text = tokenizer.apply_chat_template(PROBE, add_generation_prompt=True, tokenize=False)
     whole = tokenizer(text + "SELECT count(*) FROM singer", add_special_tokens=False)["input_ids"]
     bos, eos = tokenizer.bos_token, tokenizer.eos_token_id

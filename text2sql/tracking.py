@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlparse
 
-from text2sql import credentials, uploads
+from text2sql import credentials, uploads, upstream
 from text2sql.errors import first_line
 from text2sql.uploads import Upload
 
@@ -188,6 +188,8 @@ def _answer(url: str, host: str, key: str, timeout_s: float) -> str | None:
             viewer = (json.load(said).get("data") or {}).get("viewer")
     except urllib.error.HTTPError as error:
         return f"{host}: " + REASONS.get(error.code, f"it failed ({error.code})")
+    except TimeoutError:
+        return f"{host} cannot be reached (no answer in {timeout_s:g} s)"
     except (OSError, ValueError, AttributeError, HTTPException) as error:
         return credentials.redact(f"{host} cannot be reached ({error})")
     return None if viewer else f"{host}: {REASONS[401]}"
@@ -211,6 +213,6 @@ def upload(folder: Path, timeout_s: float = 600.0) -> str:
     except subprocess.TimeoutExpired:
         return f"wandb sync did not end in {timeout_s:g} s"
     said = (done.stdout + done.stderr).strip().splitlines() or ["it said nothing"]
-    if done.returncode == 0 and any("Syncing: " in line for line in said):
+    if done.returncode == 0 and any(word in line for line in said for word in upstream.SYNCED):
         return ""
     return credentials.redact(f"wandb sync sent nothing ({said[-1]})")

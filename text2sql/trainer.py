@@ -17,7 +17,7 @@ from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 from trl import SFTConfig
 
-from text2sql import fast_path, model, ranks, runs, sharding, speed
+from text2sql import fast_path, model, ranks, runs, sharding, speed, upstream
 from text2sql.anomalies import MAX_IN_A_ROW, Seen, Spikes, Watch
 from text2sql.checkpointing import CheckpointingTrainer
 from text2sql.config import Config, Device, OnNan, Trainer
@@ -69,6 +69,9 @@ class StepSampler(torch.utils.data.Sampler[list[int]]):
         for start in range(0, len(order), self.batch_size):
             yield order[start : start + self.batch_size]
 
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
 
 class StepLoader(torch.utils.data.DataLoader[Any]):
     """Yields {"rows": the Rows of one optimizer step}, whole on every rank."""
@@ -78,7 +81,7 @@ class StepLoader(torch.utils.data.DataLoader[Any]):
         super().__init__(rows, batch_sampler=self.steps, collate_fn=collate)  # type: ignore[arg-type]
 
     def set_epoch(self, epoch: int) -> None:
-        self.steps.epoch = epoch
+        self.steps.set_epoch(epoch)
 
 
 def collate(rows: list[Row]) -> dict[str, list[Row]]:
@@ -269,7 +272,7 @@ def check_names(settings: Trainer) -> None:
 def sft_config(config: Config, run: Path) -> SFTConfig:
     """TRL's settings for this config: upstream's names passed on unchanged; one batch of its loop is one optimizer step."""
     hardware, trainer = config.hardware, asdict(config.trainer)
-    batch_size = trainer.pop("batch_size")
+    batch_size, warmup_ratio = trainer.pop("batch_size"), trainer.pop("warmup_ratio")
     for ours in ("num_tokens", "max_hours", "on_nan"):  # training has turned the first into max_steps
         del trainer[ours]
     precision = model.precision(hardware)
@@ -281,6 +284,7 @@ def sft_config(config: Config, run: Path) -> SFTConfig:
         trainer["logging_steps"] = int(trainer["logging_steps"])
     return SFTConfig(
         **trainer,
+        **upstream.warmup(warmup_ratio),
         output_dir=str(run / "checkpoints"),
         seed=config.seed,
         data_seed=config.seed,
@@ -296,6 +300,7 @@ def sft_config(config: Config, run: Path) -> SFTConfig:
         save_strategy="steps",
         logging_nan_inf_filter=False,  # a NaN is to be seen in its own step, not behind an average
         disable_tqdm=None if ranks.is_main() else True,
+        loss_type="nll",  # the loss is computed by the step; TRL 1's default exchanges the model's forward for its own
         report_to="none",  # our own callback logs to the tracker and to history.jsonl alike
         dataset_kwargs={"skip_prepare_dataset": True},
     )

@@ -1,0 +1,130 @@
+"""The differences between the oldest and the newest releases that this package runs on, each with the one that made it.
+
+constraints/seed.txt and constraints/latest.txt are the two ends. Everything else is written once, for both.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from importlib import import_module, metadata
+from typing import Any
+
+
+SYNCED = ("Syncing: ", "Finished syncing")
+"""What `wandb sync` says, with exit code 0, of a run that it has sent: before and by wandb 0.31."""
+
+
+@cache
+def major(package: str) -> int:
+    """The first number of the version of `package` that is installed."""
+    return int(metadata.version(package).partition(".")[0])
+
+
+def warmup(share: float) -> dict[str, float]:
+    """The setting that warms up over this share of the steps, from 0 to 1.
+
+    transformers 5.0 takes a share as `warmup_steps` below 1, and then dropped `warmup_ratio`.
+    """
+    if major("transformers") < 5:
+        return {"warmup_ratio": share}
+    return {"warmup_steps": min(share, math.nextafter(1.0, 0.0))}  # 1.0 would be one step
+
+
+def folder_of_models(name: str) -> str:
+    """The folder in the cache of a model made here: each of two formats has its own.
+
+    transformers 5.0 writes tokenizers that 4 cannot read: their class is `TokenizersBackend`.
+    """
+    return name if major("transformers") < 5 else f"{name}-transformers-5"
+
+
+def hub_errors() -> tuple[type[Exception], ...]:
+    """What a Hub that refuses or cannot be reached is reported by.
+
+    huggingface-hub 1.0 exchanged requests, whose errors are OSErrors, for httpx (2 has httpx2), whose errors are not.
+    """
+    from huggingface_hub.errors import HTTPError
+
+    return (OSError, HTTPError)
+
+
+def is_hub_timeout(error: BaseException) -> bool:
+    """Whether the Hub did not answer in time; the name of that error came with httpx, in huggingface-hub 1.0."""
+    from huggingface_hub.errors import HTTPError
+
+    client = import_module(HTTPError.__module__.partition(".")[0])
+    return isinstance(error, client.Timeout if client.__name__ == "requests" else client.TimeoutException)
+
+
+def limit_hub_requests(answer_s: float, pause_s: float) -> None:
+    """Have every request of this process to the Hub connect in `answer_s`, and be silent for `pause_s` at most.
+
+    huggingface-hub 1.0 takes a factory of httpx clients where it took one of requests' sessions.
+    """
+    if major("huggingface-hub") < 1:
+        _limit_requests(answer_s, pause_s)
+    else:
+        _limit_httpx(answer_s, pause_s)
+
+
+def _limit_requests(answer_s: float, pause_s: float) -> None:
+    import requests
+    from huggingface_hub import configure_http_backend
+
+    class Adapter(requests.adapters.HTTPAdapter):
+        def send(self, *some: Any, **more: Any) -> Any:
+            return super().send(*some, **{**more, "timeout": more.get("timeout") or (answer_s, pause_s)})
+
+    def session() -> requests.Session:
+        made = requests.Session()
+        for scheme in ("http://", "https://"):
+            made.mount(scheme, Adapter())
+        return made
+
+    configure_http_backend(session)
+
+
+def _limit_httpx(answer_s: float, pause_s: float) -> None:
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    def client() -> Any:
+        made = default_client_factory()
+        made.timeout = (answer_s, pause_s, pause_s, pause_s)  # to connect, read, write, and for a free connection
+        return made
+
+    set_client_factory(client)
+
+
+def unpacked_gguf() -> dict[str, Any]:
+    """How from_pretrained is told to give a GGUF file's weights as numbers.
+
+    transformers 5, by 5.24, keeps them packed where it can, and saves no model that came from such a file without this.
+    """
+    import transformers
+
+    if not hasattr(transformers, "GgufConfig"):
+        return {}
+    return {"quantization_config": transformers.GgufConfig(dequantize=True)}
+
+
+def set_checkpointing(model: Any, on: bool) -> None:
+    """Recompute activations in the backward pass, or no longer; transformers 5, by 5.24, has another name for it."""
+    renamed = hasattr(model, "activation_checkpointing_enable")
+    name = "activation_checkpointing" if renamed else "gradient_checkpointing"
+    if on:
+        getattr(model, f"{name}_enable")({"use_reentrant": False})
+    else:
+        getattr(model, f"{name}_disable")()
+
+
+class TrainerHooks:
+    """What a trainer of ours says to the newest transformers and TRL that the oldest do not ask."""
+
+    def _send_telemetry(self) -> None:
+        """Nothing: TRL 1 reports each training to its makers, and nobody has asked this package to."""
+
+    def count_whole_run(self) -> None:
+        """Means and rates at the end are over all steps of a run that goes on: transformers 5 takes those since it did."""
+        self._initial_global_step = 0
