@@ -59,7 +59,7 @@ def _files(repo_id: str, revision: str | None) -> list[str]:
                 "`hf auth login`"
             ) from error
         return []
-    except (*upstream.hub_errors(), HFValidationError) as error:
+    except upstream.hub_errors(HFValidationError) as error:
         raise ValueError(f"{repo_id} could not be had from the Hub: {first_line(error)}") from error
 
 

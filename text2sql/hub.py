@@ -38,7 +38,7 @@ def fetch_adapter(name: str) -> Path:
     wanted = ["*.json", "*.safetensors", "*.yaml", "*.jinja"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=CHECKPOINTS))
-    except (*upstream.hub_errors(), HFValidationError) as error:
+    except upstream.hub_errors(HFValidationError) as error:
         raise ValueError(
             f"adapter={name} is no folder here and could not be had from the Hub: {first_line(error)}"
         ) from error
@@ -72,7 +72,7 @@ def upload(
                 "ignore_patterns": list(leave_out),
             }
             api.upload_folder(folder_path=folder, commit_message=message, **where)
-    except (*upstream.hub_errors(), ValueError, RuntimeError) as error:
+    except upstream.hub_errors(ValueError, RuntimeError) as error:
         return _reason(error, api.endpoint)
     return ""
 
