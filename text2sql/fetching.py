@@ -58,7 +58,7 @@ def _files(repo_id: str, revision: str | None) -> list[str]:
                 "`hf auth login`"
             ) from error
         return []
-    except (*upstream.hub_errors(), HFValidationError) as error:
+    except upstream.hub_errors(HFValidationError) as error:
         raise ValueError(f"{repo_id} could not be had from the Hub: {str(error).splitlines()[0]}") from error
 
 

@@ -34,7 +34,7 @@ def fetch_adapter(name: str) -> Path:
 
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.yaml", "*.jinja"]))
-    except (*upstream.hub_errors(), HFValidationError) as error:
+    except upstream.hub_errors(HFValidationError) as error:
         raise ValueError(
             f"adapter={name} is no folder here and could not be had from the Hub: {str(error).splitlines()[0]}"
         ) from error
@@ -68,7 +68,7 @@ def upload(
                 "ignore_patterns": list(leave_out),
             }
             api.upload_folder(folder_path=folder, commit_message=message, **where)
-    except (*upstream.hub_errors(), ValueError, RuntimeError) as error:
+    except upstream.hub_errors(ValueError, RuntimeError) as error:
         return _reason(error, api.endpoint)
     return ""
 

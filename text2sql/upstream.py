@@ -10,7 +10,6 @@ from functools import cache
 from importlib import import_module, metadata
 from typing import Any
 
-
 SYNCED = ("Syncing: ", "Finished syncing")
 """What `wandb sync` says, with exit code 0, of a run that it has sent: before and by wandb 0.31."""
 
@@ -21,7 +20,7 @@ def major(package: str) -> int:
     return int(metadata.version(package).partition(".")[0])
 
 
-def warmup(share: float) -> dict[str, float]:
+def warmup(share: float) -> dict[str, Any]:
     """The setting that warms up over this share of the steps, from 0 to 1.
 
     transformers 5.0 takes a share as `warmup_steps` below 1, and then dropped `warmup_ratio`.
@@ -39,14 +38,14 @@ def folder_of_models(name: str) -> str:
     return name if major("transformers") < 5 else f"{name}-transformers-5"
 
 
-def hub_errors() -> tuple[type[Exception], ...]:
-    """What a Hub that refuses or cannot be reached is reported by.
+def hub_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """What a Hub that refuses or cannot be reached is reported by, and `more`, for an `except`.
 
     huggingface-hub 1.0 exchanged requests, whose errors are OSErrors, for httpx (2 has httpx2), whose errors are not.
     """
     from huggingface_hub.errors import HTTPError
 
-    return (OSError, HTTPError)
+    return (OSError, HTTPError, *more)
 
 
 def is_hub_timeout(error: BaseException) -> bool:
@@ -87,10 +86,11 @@ def _limit_requests(answer_s: float, pause_s: float) -> None:
 
 def _limit_httpx(answer_s: float, pause_s: float) -> None:
     from huggingface_hub import set_client_factory
-    from huggingface_hub.utils._http import default_client_factory
+
+    upstreams = import_module("huggingface_hub.utils._http").default_client_factory  # no public name leads there
 
     def client() -> Any:
-        made = default_client_factory()
+        made = upstreams()
         made.timeout = (answer_s, pause_s, pause_s, pause_s)  # to connect, read, write, and for a free connection
         return made
 
