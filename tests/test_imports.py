@@ -18,7 +18,7 @@ example     |                                                |                  
 sql         | example                                        | sqlglot                              | sqlparse
 constraint  | example                                        | numpy torch transformers             |
 credentials |                                                |                                      |
-upstream    |                                                |                                      | huggingface_hub requests transformers
+upstream    |                                                |                                      | huggingface_hub requests transformers safetensors
 runs        | credentials                                    |                                      |
 uploads     | credentials                                    |                                      |
 tracking    | credentials uploads upstream                   |                                      | wandb
@@ -56,7 +56,7 @@ speed       | config geometry machines                       |                  
 memory      | config geometry machines speed                 |                                      |
 fitting     | config geometry machines memory                |                                      |
 merging     |                                                | torch peft                           |
-model       | config ranks machines merging tiny smollm2     | torch bitsandbytes peft transformers huggingface_hub |
+model       | config ranks machines merging tiny smollm2 upstream | torch bitsandbytes peft transformers huggingface_hub |
 lineage     | config hub ranks runs merging model                  |                                      |
 doctor      | config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
 reproduction | runs config commandline data evaluation       | hydra omegaconf yaml                 | torch model

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Any
 
 SYNCED = ("Syncing: ", "Finished syncing")
@@ -107,6 +108,20 @@ def unpacked_gguf() -> dict[str, Any]:
     if not hasattr(transformers, "GgufConfig"):
         return {}
     return {"quantization_config": transformers.GgufConfig(dequantize=True)}
+
+
+def save_adapter(model: Any, values: dict[str, Any], folder: Path) -> None:
+    """PEFT's files of an adapter with these `values`, by the names that parameters have in a model that is not sharded.
+
+    PEFT 0.21 takes only values under names of live modules, which FSDP has renamed: of a sharded model it saves none.
+    """
+    # LoRA never changes embeddings, and save_embedding_layers=True or auto would ask the Hub
+    model.save_pretrained(str(folder), state_dict=values, save_embedding_layers=False)
+    if not values.keys() <= dict(model.named_parameters()).keys():
+        from safetensors.torch import save_file
+
+        tensors = {name.replace(".default.", "."): value.to("cpu").contiguous() for name, value in values.items()}
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def set_checkpointing(model: Any, on: bool) -> None:
