@@ -22,7 +22,7 @@ columns     |                                                |                  
 overriding  |                                                |                                      | hydra yaml
 runs        | credentials overriding                         |                                      |
 errors      |                                                |                                      |
-upstream    |                                                |                                      | huggingface_hub requests transformers
+upstream    |                                                |                                      | huggingface_hub requests transformers safetensors
 uploads     | credentials                                    |                                      |
 lock        |                                                |                                      |
 tracking    | credentials errors uploads upstream            |                                      | wandb
@@ -60,7 +60,7 @@ speed       | config geometry machines                       |                  
 memory      | config geometry machines speed                 |                                      |
 fitting     | config geometry machines memory                |                                      |
 merging     |                                                | torch peft                           |
-model       | errors config ranks machines merging tiny smollm2     | torch bitsandbytes peft transformers huggingface_hub |
+model       | errors config ranks machines merging tiny smollm2 upstream | torch bitsandbytes peft transformers huggingface_hub |
 lineage     | config hub ranks runs merging model                  |                                      |
 doctor      | errors config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
 reproduction | columns errors overriding runs config commandline data evaluation | hydra omegaconf yaml                 | torch model

@@ -113,9 +113,7 @@ class CheckpointingTrainer(upstream.TrainerHooks, SFTTrainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """The adapter and its tokenizer: no arguments, which upstream pickles, tokens and all."""
         assert output_dir is not None
-        # LoRA never changes embeddings, and "auto" would ask the Hub
-        settings = {"state_dict": model.adapter_state(self.model), "save_embedding_layers": False}
-        self.model.save_pretrained(output_dir, **settings)
+        upstream.save_adapter(self.model, model.adapter_state(self.model), Path(output_dir))
         self.processing_class.save_pretrained(output_dir)
 
     # Going on

@@ -19,7 +19,7 @@ from huggingface_hub.errors import HFValidationError
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from text2sql import machines, merging, ranks, smollm2, tiny
+from text2sql import machines, merging, ranks, smollm2, tiny, upstream
 from text2sql.config import Config, Device, Hardware, Lora, Model, Quant
 from text2sql.errors import first_line
 from text2sql.machines import Machine
@@ -307,7 +307,6 @@ def save_adapter(model: Any, tokenizer: Any, config_yaml: str, hub_id: str, fold
         peft_config.base_model_name_or_path = hub_id
     base = model.get_base_model()
     base.name_or_path = base.config._name_or_path = hub_id  # PEFT writes these into the model card
-    # LoRA never changes embeddings, and save_embedding_layers=True or auto would ask the Hub
-    model.save_pretrained(folder, state_dict=adapter_state(model), save_embedding_layers=False)
+    upstream.save_adapter(model, adapter_state(model), folder)
     tokenizer.save_pretrained(folder)
     (folder / "config.yaml").write_text(config_yaml, encoding="utf-8")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Any
 
 SYNCED = ("Syncing: ", "Finished syncing")
@@ -39,7 +40,7 @@ def folder_of_models(name: str) -> str:
 
 
 def hub_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
-    """What a Hub that refuses or cannot be reached is reported by, and `more`.
+    """What a Hub that refuses or cannot be reached is reported by, and `more`, for an `except`.
 
     huggingface-hub 1.0 exchanged requests, whose errors are OSErrors, for httpx (2 has httpx2), whose errors are not.
     """
@@ -87,10 +88,10 @@ def _limit_requests(answer_s: float, pause_s: float) -> None:
 def _limit_httpx(answer_s: float, pause_s: float) -> None:
     from huggingface_hub import set_client_factory
 
-    factory = import_module("huggingface_hub.utils._http").default_client_factory
+    upstreams = import_module("huggingface_hub.utils._http").default_client_factory  # no public name leads there
 
     def client() -> Any:
-        made = factory()
+        made = upstreams()
         made.timeout = (answer_s, pause_s, pause_s, pause_s)  # to connect, read, write, and for a free connection
         return made
 
@@ -107,6 +108,20 @@ def unpacked_gguf() -> dict[str, Any]:
     if not hasattr(transformers, "GgufConfig"):
         return {}
     return {"quantization_config": transformers.GgufConfig(dequantize=True)}
+
+
+def save_adapter(model: Any, values: dict[str, Any], folder: Path) -> None:
+    """PEFT's files of an adapter with these `values`, by the names that parameters have in a model that is not sharded.
+
+    PEFT 0.21 takes only values under names of live modules, which FSDP has renamed: of a sharded model it saves none.
+    """
+    # LoRA never changes embeddings, and save_embedding_layers=True or auto would ask the Hub
+    model.save_pretrained(str(folder), state_dict=values, save_embedding_layers=False)
+    if not values.keys() <= dict(model.named_parameters()).keys():
+        from safetensors.torch import save_file
+
+        tensors = {name.replace(".default.", "."): value.to("cpu").contiguous() for name, value in values.items()}
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def set_checkpointing(model: Any, on: bool) -> None:
