@@ -87,6 +87,7 @@ def _shown(stamp: dict[str, Any]) -> dict[str, Any]:
 
 
 def checked_stamp(run: Path) -> dict[str, Any]:
+    """The run.json of a finished training with its adapter; ValueError, naming the cure, for anything else."""
     stamp = runs.read(run)
     if stamp is None:
         raise ValueError(f"{run} is no run: it has no {STAMP}; name a run's folder, such as outputs/RUN")

@@ -116,6 +116,7 @@ class Vocabulary:
 
 @lru_cache(maxsize=256)
 def vocabulary(schema: Schema) -> Vocabulary:
+    """The words of a schema's names and their weights from 0 to 1, rare ones more, with its keys; made once a schema."""
     tables = tuple(name_words(table.name) for table in schema.tables)
     columns = tuple(tuple(name_words(column.name) for column in table.columns) for table in schema.tables)
     counts = Counter(word for own, of in zip(tables, columns) for word in {w for name in of for w in name} | set(own))

@@ -157,19 +157,26 @@ def _train(
         "parent_lora_b_norm": b_norm,
         "merged_parent": str(merged) if merged else None,
         "merged_rounded_away": rounded_away,
-        "fingerprint": {**lineage.fingerprint(config), "merged": facts["merged_sha256"]},
-        "parent_sha256": facts["parent_sha256"],
-        "data": {"name": config.data.name, "path": config.data.path, "sha256": facts["data_sha256"]},
         "data_summary": loaded.report.summary(),
-        "tokenizer_sha256": facts["tokenizer_sha256"],
-        "prompt_sha256": runs.digest(asdict(config.prompt)),
-        "precision": model.precision(config.hardware),
-        "gradient_checkpointing": config.hardware.gradient_checkpointing,
+        **_identity(config, facts),
     }
     metrics = {**_metrics(trainer, train_set, validation_set, result), **_peak(config, needed)}
     if before is not None and after is not None:
         metrics |= {"forgetting/loss_before": before, "forgetting/loss_after": after}
     return metrics, about
+
+
+def _identity(config: Config, facts: dict[str, str | None]) -> dict[str, Any]:
+    """What makes a training the one that it is, for its stamp; `facts` are the hashes of what it was given."""
+    return {
+        "fingerprint": {**lineage.fingerprint(config), "merged": facts["merged_sha256"]},
+        "parent_sha256": facts["parent_sha256"],
+        "data": {"name": config.data.name, "path": config.data.path, "sha256": facts["data_sha256"]},
+        "tokenizer_sha256": facts["tokenizer_sha256"],
+        "prompt_sha256": runs.digest(asdict(config.prompt)),
+        "precision": model.precision(config.hardware),
+        "gradient_checkpointing": config.hardware.gradient_checkpointing,
+    }
 
 
 def _time_for_wandb(config: Config, error: BaseException) -> float:

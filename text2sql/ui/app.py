@@ -152,6 +152,7 @@ def _add_browsing(app: FastAPI, places: Places, render: Callable[..., Response])
 
     @app.get("/sweeps/{key:path}")
     def sweep_page(key: str) -> Response:
+        """A sweep's jobs, best first, with links to those that have reports, and its groups over seeds."""
         folder = places.folder(key)
         table = sweeps.read([folder])
         header, *lines = formats.job_rows(table)
@@ -170,6 +171,7 @@ def _add_browsing(app: FastAPI, places: Places, render: Callable[..., Response])
 
     @app.get("/compare")
     def compare_page(a: str = "", b: str = "", show: str = "all", words: str = "", number: int = 1) -> Response:
+        """Page `number` of what runs `a` and `b` answered to the same questions, those that `show` and `words` leave."""
         answered = [row for row in listing.all_rows(places) if row.has_answers]
         known: dict[str, Any] = {"runs": answered, "a": a, "b": b, "show": show, "words": words}
         if not (a and b):
