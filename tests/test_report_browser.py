@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import fake_run
 import pytest
+from browsing import DESKTOP, PHONE, Tabs
 
 from text2sql import report
 from text2sql.evaluation import wilson_interval
@@ -19,7 +20,6 @@ QUIET = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync".split()
 )
 NUM_EXAMPLES = 120
-PHONE, DESKTOP = {"width": 360, "height": 800}, {"width": 1440, "height": 900}
 
 
 @pytest.fixture(scope="module")
@@ -52,24 +52,13 @@ def pages(tmp_path_factory, rows):
 @pytest.fixture
 def view(chromium, pages):
     """A function that opens a page; at the end of the test nothing may have gone wrong or have asked for more files."""
-    contexts, complaints, requests = [], [], []
-
-    def view(name="evaluation", size=DESKTOP, scheme="light", **state):
-        context = chromium.new_context(viewport=size, color_scheme=scheme)
-        contexts.append(context)
-        context.on("request", lambda request: requests.append(request.url.split("#")[0]))
-        tab = context.new_page()
-        tab.on("console", lambda message: complaints.append(message.text))
-        tab.on("pageerror", lambda error: complaints.append(str(error)))
-        tab.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
-        tab.goto(f"{pages[name]}#{urlencode(state)}")
-        return tab
-
-    yield view
-    for context in contexts:
-        context.close()
-    assert complaints == []
-    assert set(requests) <= set(pages.values())
+    tabs = Tabs(chromium)
+    yield lambda name="evaluation", size=DESKTOP, scheme="light", **state: tabs.open(
+        f"{pages[name]}#{urlencode(state)}", size, scheme
+    )
+    tabs.close()
+    assert tabs.complaints == []
+    assert set(tabs.requests) <= set(pages.values())
 
 
 def counted(tab):

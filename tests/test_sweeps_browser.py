@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fake_sweep
 import pytest
-from test_report_browser import DESKTOP, PHONE, chromium  # noqa: F401  # a fixture
+from browsing import DESKTOP, PHONE, Tabs
+from test_report_browser import chromium  # noqa: F401  # a fixture
 
 from text2sql import sweeps
 
@@ -26,24 +27,11 @@ def address(tmp_path_factory):
 @pytest.fixture
 def view(chromium, address):  # noqa: F811
     """A function that opens the page; at the end of the test nothing may have gone wrong or have asked for more files."""
-    contexts, complaints, requests = [], [], []
-
-    def view(size=DESKTOP):
-        context = chromium.new_context(viewport=size)
-        contexts.append(context)
-        context.on("request", lambda request: requests.append(request.url))
-        tab = context.new_page()
-        tab.on("console", lambda message: complaints.append(message.text))
-        tab.on("pageerror", lambda error: complaints.append(str(error)))
-        tab.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
-        tab.goto(address)
-        return tab
-
-    yield view
-    for context in contexts:
-        context.close()
-    assert complaints == []
-    assert {url for url in requests if not url.startswith("data:")} <= {address}
+    tabs = Tabs(chromium)
+    yield lambda size=DESKTOP: tabs.open(address, size)
+    tabs.close()
+    assert tabs.complaints == []
+    assert {url for url in tabs.requests if not url.startswith("data:")} <= {address}
 
 
 def column(tab, number):

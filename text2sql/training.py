@@ -114,12 +114,7 @@ def _train(
     loaded = data.load(config.data, "train", seed=config.seed)
     held_out = data.load(config.data, "validation", seed=config.seed)
     tokenizer = model.load_tokenizer(config.model)
-    facts = {
-        "data_sha256": loaded.report.sha256,
-        "tokenizer_sha256": runs.digest(tokenizer.backend_tokenizer.to_str()),
-        "parent_sha256": runs.adapter_sha256(parent) if parent else None,
-        "merged_sha256": lineage.merged_sha256(parent, merged),
-    }
+    facts = _facts(loaded.report.sha256, tokenizer, parent, merged)
     if checkpoint:
         resuming.check_facts(checkpoint, facts)
     train_set = Tokens.of(loaded.examples, tokenizer, config)
@@ -164,6 +159,16 @@ def _train(
     if before is not None and after is not None:
         metrics |= {"forgetting/loss_before": before, "forgetting/loss_after": after}
     return metrics, about
+
+
+def _facts(data_sha256: str, tokenizer: Any, parent: Path | None, merged: Path | None) -> dict[str, str | None]:
+    """The hashes of what a training is given, which must be the same where it goes on."""
+    return {
+        "data_sha256": data_sha256,
+        "tokenizer_sha256": runs.digest(tokenizer.backend_tokenizer.to_str()),
+        "parent_sha256": runs.adapter_sha256(parent) if parent else None,
+        "merged_sha256": lineage.merged_sha256(parent, merged),
+    }
 
 
 def _identity(config: Config, facts: dict[str, str | None]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ import fake_sweep
 import pytest
 import shop
 import uvicorn
-from test_report_browser import DESKTOP, PHONE, chromium  # noqa: F401  # a fixture
+from browsing import DESKTOP, PHONE, Tabs
+from test_report_browser import chromium  # noqa: F401  # a fixture
 
 from text2sql import report, sweeps
 from text2sql.ui import access, app, command, places
@@ -72,25 +73,16 @@ def fake(found, tmp_path_factory):
 @pytest.fixture
 def view(chromium):  # noqa: F811
     """A function that opens an address; at the end nothing may have gone wrong or have been asked of another host."""
-    contexts, complaints, requests, allowed = [], [], [], []
+    tabs, allowed = Tabs(chromium), []
 
     def view(address, size=DESKTOP, scheme="light", may_say=()):
-        context = chromium.new_context(viewport=size, color_scheme=scheme)
-        contexts.append(context)
         allowed.extend(may_say)
-        context.on("request", lambda request: requests.append(request.url))
-        tab = context.new_page()
-        tab.on("console", lambda message: complaints.append(message.text))
-        tab.on("pageerror", lambda error: complaints.append(str(error)))
-        tab.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
-        tab.goto(address)
-        return tab
+        return tabs.open(address, size, scheme)
 
     yield view
-    for context in contexts:
-        context.close()
-    assert [said for said in complaints if not any(known in said for known in allowed)] == []
-    assert {urlsplit(url).hostname for url in requests if not url.startswith("data:")} == {"127.0.0.1"}
+    tabs.close()
+    assert [said for said in tabs.complaints if not any(known in said for known in allowed)] == []
+    assert {urlsplit(url).hostname for url in tabs.requests if not url.startswith("data:")} == {"127.0.0.1"}
 
 
 def ask(tab, question="How many orders are open?"):
