@@ -33,8 +33,6 @@ from text2sql.scorer import Scorer
 from text2sql.sql import names
 from text2sql.sql.database import open_readonly, read_schema
 
-ASKED_AT_ONCE = 20
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -42,6 +40,7 @@ def main() -> None:
     parser.add_argument("--data", default="data/spider")
     parser.add_argument("--questions", type=int, default=100)
     parser.add_argument("--votes", type=int, default=1)
+    parser.add_argument("--at-once", type=int, default=20, help="questions asked together; a GPU wants some hundred")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("abstention.jsonl"))
     parser.add_argument("--rows", type=Path)
@@ -71,8 +70,8 @@ def measure(options: argparse.Namespace) -> None:
         asked = [one for pair in pairs for one in pair]
         done = len(read(options.out)) if options.out.exists() else 0
         speaker = answering.Speaker(config)
-        for start in range(done, len(asked), ASKED_AT_ONCE):
-            rows = evidence(speaker, asked[start : start + ASKED_AT_ONCE], scorer)
+        for start in range(done, len(asked), options.at_once):
+            rows = evidence(speaker, asked[start : start + options.at_once], scorer)
             with options.out.open("a") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
 
@@ -118,7 +117,7 @@ def evidence(speaker: answering.Speaker, examples: list[Example], scorer: Scorer
     encoded = [prompts.encode_prompt(speaker.tokenizer, example, speaker.config).ids for example in examples]
     said = speaker.say(encoded, [0.0] * len(encoded), None, "free")
     free = [generation.extract_sql(one) for one in said]
-    runs = scorer.run_all(list(zip(examples, free)))
+    runs = list(scorer.run_all(list(zip(examples, free))))
     again = [i for i, run in enumerate(runs) if run.error is not None or speaker.config.eval.votes > 1]
     answered = answering.answer(speaker, [examples[i] for i in again], scorer) if again else []
     rows: list[dict] = [{}] * len(examples)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import talkative
 
-from text2sql import answering, data, decoding, fast_path, generation, model, prefill, prefixes, vllm_engine
+from text2sql import answering, data, decoding, fast_path, generation, model, prefixes, steps, vllm_engine
 from text2sql.attention import Cache
 from text2sql.config import Device
 from text2sql.prefixes import Group
@@ -150,7 +150,7 @@ def test_rows_that_have_ended_are_dropped_on_a_cpu(pair, rows, frequent):
 
 def test_long_prompts_are_read_in_several_passes(pair, rows, monkeypatch):
     whole = decode(pair[1], rows)
-    monkeypatch.setattr(prefill, "MAX_TOKENS", 64)
+    monkeypatch.setattr(steps, "CPU_PREFILL_TOKENS", 64)
     assert decode(pair[1], rows) == whole
 
 

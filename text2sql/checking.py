@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from text2sql.steps import Steps
+from text2sql.steps import NOTHING, Steps
 
 
 class Constraint(Protocol):
@@ -37,7 +37,8 @@ class Constraint(Protocol):
 class Answer:
     """One answer while it is made: `tokens` are those that its constraint has taken, `made` those that the device has.
 
-    `stale` says that the steps now running began before the row was set back: what they write is for nothing. `mended` is
+    `stale` says that the steps now running began before the row was set back: what they write is for nothing. `barred`, that
+    nothing noted was allowed where it was, so that the next token has to be chosen under a mask. `mended` is
     where it last went back to write another name: it does so further on only, and so an end of times.
     """
 
@@ -49,6 +50,7 @@ class Answer:
     made: int = 0
     over: bool = False
     stale: bool = False
+    barred: bool = False
     mended: int = 0
 
     def __post_init__(self) -> None:
@@ -120,7 +122,7 @@ class AtOnce:
         """Let the rows that took tokens back in the last step stand there; what they said in it is for nothing."""
         if self.taken_back:
             answers = [self.answers[slot] for slot in self.taken_back]
-            self.steps.rewind(
+            self.steps.set_back(
                 self.taken_back, [len(one.tokens) for one in answers], [one.tokens[-1] for one in answers]
             )
             self.taken_back = []
@@ -137,7 +139,9 @@ class Look:
         self.entries = [(answer, answer.made) for answer in answers]
         self.eos_token_id, self.max_new_tokens = steps.one.eos_token_id, steps.max_new_tokens
         self.event = None
-        self.written, self.finished = (_copied(tensor[: len(answers)]) for tensor in (steps.written, steps.finished))
+        self.written, self.runners_up, self.finished = (
+            _copied(tensor[: len(answers)]) for tensor in (steps.written, steps.runners_up, steps.finished)
+        )
         if steps.one.device.type == "cuda":
             self.event = torch.cuda.Event()
             self.event.record()
@@ -167,10 +171,19 @@ class Look:
                     break
                 if not answer.take(token, self.eos_token_id, self.max_new_tokens):
                     answer.go_back(token)
+                    answer.barred = not self._took_another(slot, answer)
                     answer.made, answer.stale = len(answer.tokens), runs_on
                     refused.append(answer)
                     break
-        return refused
+        return [answer for answer in refused if not answer.over]
+
+    def _took_another(self, slot: int, answer: Answer) -> bool:
+        """Whether the likeliest token that is allowed where the answer now stands was noted, and is taken."""
+        place = len(answer.tokens)
+        noted = [int(self.written[slot, place]), *self.runners_up[slot, place].tolist()]
+        return noted[1] != NOTHING and any(
+            answer.take(token, self.eos_token_id, self.max_new_tokens) for token in noted
+        )
 
 
 def _copied(tensor: torch.Tensor) -> torch.Tensor:

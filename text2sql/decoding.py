@@ -16,13 +16,15 @@ from text2sql.steps import Decoder, Recorded, Steps, decoder
 
 log = logging.getLogger(__name__)
 
-MAX_ROWS = 1024
+MAX_ROWS = 2048
 CPU_CACHE_TOKENS = 32_768
 SHARE_OF_FREE_MEMORY = 0.6
 GPU_LOOKS_EVERY = 8
 """Steps between two looks at which rows have ended: each look waits for the GPU."""
 GPU_CHECKS_EVERY = 2
 """The same under constraints: a row that is refused a token loses the steps of two looks."""
+
+NARROW_WAITS = True
 
 
 def decode(
@@ -70,7 +72,7 @@ def decode(
     for batch in plan:
         ready = steps or kind(rows=len(batch.rows), room=batch.room)
         ready.begin([len(rows[i]) for i in batch.rows], [temperatures[i] if temperatures else 0.0 for i in batch.rows])
-        hidden = prefill.read(one.run, rows, batch, ready.cache, one.heads_per_key)
+        hidden = prefill.read(one.run, rows, batch, ready.cache, one.heads_per_key, one.prefill_tokens)
         if constraints is None:
             yield from _answers(batch, ready, hidden, every)
         else:
@@ -164,7 +166,7 @@ def _checked_late(
     pending: Look | None = None
     while True:
         launched = None
-        runs_on = pending is None or (not steps.is_narrow and pending.goes_on())
+        runs_on = pending is None or (not (steps.is_narrow and NARROW_WAITS) and pending.goes_on())
         if runs_on and not all(answer.over for answer in answers):
             _advance(answers, steps, 1 if steps.is_narrow else every)
             launched = Look(answers, steps)
@@ -177,10 +179,19 @@ def _checked_late(
         if _pays_to_drop(answers, steps):
             answers = _dropped(answers, steps)
         if refused:
-            slots = [answers.index(answer) for answer in refused]
-            bars = forbidden(refused, steps.one.vocabulary, pinned=steps.one.device.type == "cuda")
-            steps.set_back(slots, [answer.made for answer in refused], [one.tokens[-1] for one in refused], bars)
+            _set_back(answers, refused, steps)
         pending = launched
+
+
+def _set_back(answers: Sequence[Answer], refused: Sequence[Answer], steps: Steps) -> None:
+    slots = {id(answer): slot for slot, answer in enumerate(answers)}
+    steps.set_back(
+        [slots[id(one)] for one in refused], [one.made for one in refused], [one.tokens[-1] for one in refused]
+    )
+    barred = [one for one in refused if one.barred]
+    if barred:
+        bars = forbidden(barred, steps.one.vocabulary, pinned=steps.one.device.type == "cuda")
+        steps.restrict([slots[id(one)] for one in barred], bars)
 
 
 def _advance(answers: Sequence[Answer], steps: Steps, every: int) -> None:

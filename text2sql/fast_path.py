@@ -197,7 +197,7 @@ def _lora_linear(layer: Any, dtype: torch.dtype, unpack: bool, workings: Working
         rate = getattr(dropout, "p", 0.0) if layer.training else 0.0
         flat = x.reshape(-1, x.shape[-1])
         working = workings.get(a.weight) if torch.is_grad_enabled() else None  # a copy may be older than the last step
-        output = fused.LoraLinear.apply(flat, weight, bias, a.weight, b.weight, scaling, rate, working)
+        output = fused.run(fused.LoraLinear, flat, weight, bias, a.weight, b.weight, scaling, rate, working)
         return output.view(*x.shape[:-1], -1)
 
     return forward
@@ -205,7 +205,7 @@ def _lora_linear(layer: Any, dtype: torch.dtype, unpack: bool, workings: Working
 
 def _frozen_linear(linear: Any, dtype: torch.dtype, unpack: bool) -> Callable[..., Any]:
     weight, bias = _weight_of(linear, dtype, unpack), _bias_of(linear, dtype)
-    return lambda x: fused.FrozenLinear.apply(x, weight, bias)
+    return lambda x: fused.run(fused.FrozenLinear, x, weight, bias)
 
 
 def _embedding(table: Any, dtype: torch.dtype) -> Callable[..., Any]:
@@ -215,7 +215,7 @@ def _embedding(table: Any, dtype: torch.dtype) -> Callable[..., Any]:
 def _rms_norm(norm: Any) -> Callable[..., Any]:
     def forward(x: torch.Tensor) -> torch.Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        return fused.RmsNorm.apply(flat, norm.weight.detach(), norm.variance_epsilon).view(x.shape)
+        return fused.run(fused.RmsNorm, flat, norm.weight.detach(), norm.variance_epsilon).view(x.shape)
 
     return forward
 
@@ -223,7 +223,7 @@ def _rms_norm(norm: Any) -> Callable[..., Any]:
 def _gated_mlp(mlp: Any) -> Callable[..., Any]:
     def forward(x: torch.Tensor) -> torch.Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        return mlp.down_proj(fused.SwiGlu.apply(mlp.gate_proj(flat), mlp.up_proj(flat))).view(x.shape)
+        return mlp.down_proj(fused.run(fused.SwiGlu, mlp.gate_proj(flat), mlp.up_proj(flat))).view(x.shape)
 
     return forward
 
@@ -239,7 +239,7 @@ def _self_attention(module: Any) -> Callable[..., Any]:
         query, key, value = (
             projection(hidden_states).view(shape) for projection in (module.q_proj, module.k_proj, module.v_proj)
         )
-        query, key = fused.Rotary.apply(query, cos, sin), fused.Rotary.apply(key, cos, sin)
+        query, key = fused.run(fused.Rotary, query, cos, sin), fused.run(fused.Rotary, key, cos, sin)
         query, key, value = (
             part.view(rows, tokens, -1, module.head_dim).transpose(1, 2) for part in (query, key, value)
         )

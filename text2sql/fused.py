@@ -132,6 +132,22 @@ class FrozenLinear(torch.autograd.Function):
         return outputs[0] @ weight_in(ctx.weight, outputs[0].dtype), None, None
 
 
+class _Forgetful:
+    """The context of a forward that no backward follows."""
+
+    needs_input_grad = (False,)
+
+    def save_for_backward(self, *_: Any) -> None:
+        pass
+
+
+def run(function: type[torch.autograd.Function], *arguments: Any) -> torch.Tensor:
+    """`function.apply`, but for what autograd adds to it where no gradient is wanted: it takes longer than the launches."""
+    if torch.is_grad_enabled():
+        return function.apply(*arguments)
+    return function.forward(_Forgetful(), *arguments)
+
+
 def _norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     wide = x.float()
     return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * weight.float()).to(x.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 import torch
@@ -11,9 +12,6 @@ import torch
 from text2sql import attention
 from text2sql.attention import Cache, Layout, Packed
 from text2sql.prefixes import Batch, rounded
-
-MAX_TOKENS = 8192
-"""Tokens of one pass, where each part is padded to the longest; what bounds its activations."""
 
 
 class Run(Protocol):
@@ -31,21 +29,29 @@ class Part:
     first: int
     last: int
 
+    @property
+    def slots(self) -> range:
+        return range(self.first, self.last)
+
 
 @dataclass(frozen=True)
 class Prefixes:
-    """Prefixes end to end in one row, as in `Packed`; their keys and values go into every slot that begins with them."""
+    """Prefixes end to end in one row, as in `Packed`; their keys and values go into every slot that begins with them.
+
+    Token `sources[k]` of the row goes to place `places[k]` of slot `slots[k]`; all are (filled places,).
+    """
 
     packed: Packed
     cache: Cache
-    parts: Sequence[Part]
+    sources: torch.Tensor
+    slots: torch.Tensor
+    places: torch.Tensor
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        for tensor, filled in ((key, self.cache.keys), (value, self.cache.values)):
-            for part, prefix in zip(self.parts, tensor[0].split(self.packed.lengths, dim=1)):
-                filled[layer, part.first : part.last, :, : len(part.ids)] = prefix
+        filled = (tensor[0].transpose(0, 1)[self.sources] for tensor in (key, value))
+        self.cache.write(layer, self.slots, self.places, *filled)
         return self.packed.attend(layer, query, key, value, scale)
 
 
@@ -75,8 +81,13 @@ class Tails:
         return output[self.slots, self.columns].unsqueeze(0)
 
 
-def read(run: Run, rows: Sequence[list[int]], batch: Batch, cache: Cache, heads_per_key: int) -> torch.Tensor:
-    """Fill the first slots of `cache` with the prompts of `batch`; their last hidden states (rows, hidden)."""
+def read(
+    run: Run, rows: Sequence[list[int]], batch: Batch, cache: Cache, heads_per_key: int, max_tokens: int
+) -> torch.Tensor:
+    """Fill the first slots of `cache` with the prompts of `batch`; their last hidden states (rows, hidden).
+
+    A pass has `max_tokens` tokens at most, its parts padded to the longest.
+    """
     prefixes: list[Part] = []
     tails: list[Part] = []
     for group in batch.groups:
@@ -85,17 +96,17 @@ def read(run: Run, rows: Sequence[list[int]], batch: Batch, cache: Cache, heads_
         tails += [
             Part(rows[i][group.shared :], group.shared, first + k, first + k + 1) for k, i in enumerate(group.rows)
         ]
-    for parts in chunks([part for part in prefixes if part.ids]):
+    for parts in chunks([part for part in prefixes if part.ids], max_tokens):
         _read_prefixes(run, parts, cache)
-    return torch.cat([_read_tails(run, parts, cache, heads_per_key) for parts in chunks(tails)])
+    return torch.cat([_read_tails(run, parts, cache, heads_per_key) for parts in chunks(tails, max_tokens)])
 
 
-def chunks(parts: Sequence[Part]) -> Iterator[list[Part]]:
-    """Neighbours of at most MAX_TOKENS when each is padded to the longest among them; a longer part stands alone."""
+def chunks(parts: Sequence[Part], max_tokens: int) -> Iterator[list[Part]]:
+    """Neighbours of at most `max_tokens` when each is padded to the longest among them; a longer part stands alone."""
     chunk: list[Part] = []
     longest = 0
     for part in parts:
-        if chunk and (len(chunk) + 1) * max(longest, len(part.ids)) > MAX_TOKENS:
+        if chunk and (len(chunk) + 1) * max(longest, len(part.ids)) > max_tokens:
             yield chunk
             chunk, longest = [], 0
         chunk.append(part)
@@ -105,11 +116,16 @@ def chunks(parts: Sequence[Part]) -> Iterator[list[Part]]:
 
 
 def _read_prefixes(run: Run, parts: Sequence[Part], cache: Cache) -> None:
+    device, lengths = cache.keys.device, [len(part.ids) for part in parts]
     ids = [token for part in parts for token in part.ids]
-    positions = [place for part in parts for place in range(len(part.ids))]
-    both = torch.tensor([ids, positions], device=cache.keys.device)
-    packed = attention.packed([len(part.ids) for part in parts], cache.keys.device, cache.keys.dtype)
-    run(both[:1], both[1:], Prefixes(packed, cache, parts))
+    positions = [place for length in lengths for place in range(length)]
+    both = torch.tensor([ids, positions], device=device)
+    slots = [(part, begin, slot) for part, begin in zip(parts, accumulate(lengths, initial=0)) for slot in part.slots]
+    places = torch.cat([torch.arange(len(part.ids)) for part, _, _ in slots])
+    sizes = torch.tensor([len(part.ids) for part, _, _ in slots])
+    begins, numbers = (torch.tensor(some).repeat_interleave(sizes) for some in list(zip(*slots))[1:])
+    table = torch.stack((begins + places, numbers, places)).to(device)
+    run(both[:1], both[1:], Prefixes(attention.packed(lengths, device, cache.keys.dtype), cache, *table))
 
 
 def _read_tails(run: Run, parts: Sequence[Part], cache: Cache, heads_per_key: int) -> torch.Tensor:

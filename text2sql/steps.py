@@ -16,10 +16,18 @@ from text2sql.attention import Cache, Layout
 # cuDNN's attention makes a plan for every new shape, which takes longer than the steps that would use it.
 KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
-BY_ROW = ("tokens", "begun", "made", "positions", "finished", "written", "temperatures", "restricted")
+BY_ROW = ("tokens", "begun", "made", "finished", "written", "runners_up", "temperatures", "restricted")
 """What `Steps` knows of each row beside its cache."""
+RUNNERS_UP = 3
+"""Tokens that are noted beside the one taken, for a late check to take where it refuses that one: no step is run again."""
 ENDED_TO_DROP = 0.25
 """The share of a batch that has ended for which moving the others together pays."""
+PREFILL_BYTES = 1 << 30
+"""What the activations of one pass over prompts may take on a GPU: a small model waits for launches in any but a long one."""
+CPU_PREFILL_TOKENS = 8192
+"""Tokens of one such pass on a CPU, which gains nothing by longer ones."""
+NOTHING = -1
+"""Noted where a row was restricted: what it would have said otherwise is not known."""
 FEW = 8
 """A recording has a second one, for an eighth of its rows: most answers are short, and few are in the last of many steps."""
 
@@ -29,7 +37,10 @@ Correction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Decoder:
-    """A model on the fast path, its head in the type it computes in, and the shape of its cache."""
+    """A model on the fast path, its head in the type it computes in, and the shape of its cache.
+
+    `widths` is how many numbers a layer makes of one token, and so what a pass holds at once for each.
+    """
 
     model: Any
     head: torch.Tensor
@@ -38,6 +49,7 @@ class Decoder:
     heads_per_key: int
     kv_heads: int
     head_dim: int
+    widths: int
     eos_token_id: int
     pad_token_id: int
 
@@ -48,6 +60,13 @@ class Decoder:
     @property
     def bytes_per_token(self) -> int:
         return 2 * self.layers * self.kv_heads * self.head_dim * self.head.dtype.itemsize
+
+    @property
+    def prefill_tokens(self) -> int:
+        """How many tokens one pass over prompts may have."""
+        if self.device.type != "cuda":
+            return CPU_PREFILL_TOKENS
+        return max(1024, PREFILL_BYTES // (self.widths * self.head.dtype.itemsize))
 
     @property
     def vocabulary(self) -> int:
@@ -81,6 +100,7 @@ def decoder(model: Any, eos_token_id: int, pad_token_id: int) -> Decoder:
         heads // kv_heads,
         kv_heads,
         getattr(config, "head_dim", None) or config.hidden_size // heads,
+        6 * config.hidden_size + 3 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size),
         eos_token_id,
         pad_token_id,
     )
@@ -92,7 +112,8 @@ class Steps:
     Every row counts the tokens that it `made`, so that one can be set back behind the others. Tokens after max_new_tokens
     go to a last column of `written` that nobody reads. With a `generator`, a row of temperature T takes the likeliest token
     after Gumbel noise times T was added to the scores: a sample of softmax(scores / T), and of T = 0 the likeliest token.
-    With `late` checks, `set_back` takes a row back to an earlier token, and leaves it only some for the next.
+    With `late` checks, the tokens next likeliest to each that was taken are in `runners_up` (rows, tokens, RUNNERS_UP);
+    `set_back` takes a row back to an earlier token, and `restrict` leaves it only some for the next.
     """
 
     @property
@@ -114,13 +135,13 @@ class Steps:
         self.tokens = torch.full((rows, 1), one.pad_token_id, device=one.device)
         self.begun = torch.zeros_like(self.tokens)
         self.made = torch.zeros_like(self.tokens)
-        self.positions = torch.zeros_like(self.tokens)
         self.finished = torch.ones(rows, dtype=torch.bool, device=one.device)
         self.written = torch.full((rows, max_new_tokens + 1), one.pad_token_id, device=one.device)
+        shape = (rows, max_new_tokens + 1, RUNNERS_UP if late else 0)
+        self.runners_up = torch.full(shape, one.pad_token_id, dtype=torch.int32, device=one.device)
         self.temperatures = torch.zeros((rows, 1), device=one.device)
         self.restricted = torch.zeros((rows, 1), dtype=torch.bool, device=one.device)
-        shape = (rows if late else 0, one.vocabulary)
-        self.forbidden = torch.zeros(shape, dtype=torch.bool, device=one.device)
+        self.forbidden = torch.zeros((rows if late else 0, one.vocabulary), dtype=torch.bool, device=one.device)
 
     def begin(self, lengths: Sequence[int], temperatures: Sequence[float]) -> None:
         """Prompts of these lengths in the first slots; the slots behind them, if any, have ended."""
@@ -128,7 +149,6 @@ class Steps:
         self.tokens.fill_(self.one.pad_token_id)
         self.begun.zero_()
         self.begun[: len(lengths), 0] = torch.tensor(lengths, device=self.one.device) - 1
-        self.positions.copy_(self.begun)
         self.made.zero_()
         self.finished.fill_(True)
         self.finished[: len(lengths)] = False
@@ -143,14 +163,30 @@ class Steps:
         self.finished.logical_or_(tokens.squeeze(1) == self.one.eos_token_id)
         self.tokens.copy_(tokens)
         self.made.add_(1).clamp_(max=self.max_new_tokens)
-        torch.add(self.begun, self.made, out=self.positions)
 
     def choose(self, scores: torch.Tensor, temperatures: torch.Tensor) -> torch.Tensor:
         """The token (rows,) by `scores` (rows, vocabulary) and `temperatures` (rows, 1)."""
-        if self.generator is not None:
-            noise = torch.empty_like(scores, dtype=torch.float32).exponential_(generator=self.generator)
-            scores = scores - temperatures * noise.clamp_(min=torch.finfo(torch.float32).tiny).log_()
-        return scores.argmax(-1)
+        return self._noisy(scores, temperatures).argmax(-1)
+
+    def _noisy(self, scores: torch.Tensor, temperatures: torch.Tensor) -> torch.Tensor:
+        if self.generator is None:
+            return scores
+        noise = torch.empty_like(scores, dtype=torch.float32).exponential_(generator=self.generator)
+        return scores - temperatures * noise.clamp_(min=torch.finfo(torch.float32).tiny).log_()
+
+    def _choose_and_note(self, scores: torch.Tensor) -> torch.Tensor:
+        """`choose`, and note what it would choose without that token, without both and so on; writes over `scores`.
+
+        Of samples too: the highest of the noisy scores among some tokens is a sample of those.
+        """
+        scores = self._noisy(scores, self.temperatures)
+        found = [scores.argmax(-1, keepdim=True)]
+        for _ in range(RUNNERS_UP):
+            scores.scatter_(1, found[-1], -torch.inf)
+            found.append(scores.argmax(-1, keepdim=True))
+        noted = torch.stack(found[1:], 2).masked_fill(self.restricted.unsqueeze(2), NOTHING).int()
+        self.runners_up.scatter_(1, self.made.unsqueeze(2).expand_as(noted), noted)
+        return found[0].squeeze(1)
 
     def first(self, hidden: torch.Tensor, correct: Correction | None = None) -> None:
         """The first token of each answer, after the last hidden states (rows, hidden) of the prompts."""
@@ -163,12 +199,13 @@ class Steps:
 
     def step(self, cache: Cache, correct: Correction | None = None) -> None:
         """One more token for every row."""
-        hidden = self.one.run(self.tokens, self.positions, cache.at(self.positions))
+        positions = self.begun + self.made
+        hidden = self.one.run(self.tokens, positions, cache.at(positions))
         scores = self.one.scores(hidden[:, 0])
         if self.late:
             scores = scores.masked_fill(self.forbidden & self.restricted, -torch.inf)
-            self.restricted.zero_()
-        chosen = self.choose(scores, self.temperatures)
+        chosen = self._choose_and_note(scores) if self.late else self.choose(scores, self.temperatures)
+        self.restricted.zero_()
         self.accept(chosen if correct is None else correct(scores, chosen))
 
     def advance(self, steps: int, correct: Correction | None = None) -> None:
@@ -177,26 +214,27 @@ class Steps:
             self.step(self.cache.part(0, len(self.tokens), self._seen()), correct)
             self.num_steps += 1
 
-    def set_back(self, slots: Sequence[int], made: Sequence[int], last: Sequence[int], forbidden: torch.Tensor) -> None:
-        """`rewind`, and restrict what these slots say next; `forbidden` (slots, vocabulary) is on the CPU, pinned for a GPU."""
-        where = self.rewind(slots, made, last)
+    def restrict(self, slots: Sequence[int], forbidden: torch.Tensor) -> None:
+        """Let these slots say next what is not `forbidden` (slots, vocabulary), which is on the CPU, pinned for a GPU."""
+        (where,) = self._on_device(slots)
         self.forbidden[where] = forbidden.to(self.one.device, non_blocking=True)
         self.restricted[where] = True
 
-    def rewind(self, slots: Sequence[int], made: Sequence[int], last: Sequence[int]) -> torch.Tensor:
-        """Let these slots stand where they had made so many tokens, the `last` of which is given; returns them as a tensor.
+    def set_back(self, slots: Sequence[int], made: Sequence[int], last: Sequence[int]) -> None:
+        """Let these slots stand where they had made so many tokens, the `last` of which is given.
 
         Whatever such a slot wrote later is written over before it is seen.
         """
-        both = torch.tensor([slots, made, last])
-        if self.one.device.type == "cuda":
-            both = both.pin_memory()
-        where, count, token = both.to(self.one.device, non_blocking=True)
+        where, count, token = self._on_device(slots, made, last)
         self.made[where, 0] = count
-        self.positions[where, 0] = self.begun[where, 0] + count
         self.tokens[where, 0] = token
         self.finished[where] = False
-        return where
+
+    def _on_device(self, *numbers: Sequence[int]) -> Sequence[torch.Tensor]:
+        table = torch.tensor(numbers)
+        if self.one.device.type == "cuda":
+            table = table.pin_memory()
+        return table.to(self.one.device, non_blocking=True).unbind()
 
     def pays_to_drop(self, left: int) -> bool:
         """Whether it pays to go on with the `left` slots alone that have not ended."""
@@ -233,13 +271,12 @@ class Recorded(Steps):
             self.graphs[rows] = self._recording()
 
     def _warm_up(self) -> None:
-        """Steps before the recording: what is made on first use must be made by then."""
+        """A step before the recording: what is made on first use must be made by then."""
         aside = torch.cuda.Stream(self.one.device)
         aside.wait_stream(torch.cuda.current_stream(self.one.device))
         with torch.cuda.stream(aside):
-            for _ in range(2):
-                self.begin([1], [0.0])
-                self.step(self.cache)
+            self.begin([1], [0.0])
+            self.step(self.cache)
         torch.cuda.current_stream(self.one.device).wait_stream(aside)
 
     def _recording(self) -> Any:
