@@ -8,7 +8,7 @@ from bitsandbytes.nn import Linear4bit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from text2sql import constraint, data, fast_path, generation, model, prompts
+from text2sql import constraint, data, decoding, fast_path, generation, model, prompts, seeds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -181,6 +181,27 @@ def test_samples_are_the_same_for_the_same_seed_whatever_else_draws_numbers(eith
     assert said(either, tokenizer, rows[:4], temperature=1.5, seed=1) == first
     assert torch.equal(torch.get_rng_state(), state), "a training run's own numbers are not touched"
     assert said(either, tokenizer, rows[:4], temperature=1.5, seed=2) != first
+
+
+def test_no_batch_of_one_seed_is_a_batch_of_the_next(either, tokenizer, rows):
+    """Four times the same prompt, each in a batch of its own: eight answers, none of which is another's."""
+    alone = {"temperature": 3.0, "max_cache_tokens": 1}
+    found = [text for seed in (1, 2) for text in said(either, tokenizer, rows[:1] * 4, seed=seed, **alone)]
+    assert len(set(found)) == len(found)
+
+
+def test_samples_are_the_stream_of_that_name(small, tokenizer, rows, monkeypatch):
+    network = adapted(small("phase=2", "quant=none"))
+    fast_path.switch_on(network, torch.float32)
+    decode, given_seeds = decoding.decode, []
+
+    def noted(*some, seed, **more):
+        given_seeds.append(seed)
+        return decode(*some, seed=seed, **more)
+
+    monkeypatch.setattr(decoding, "decode", noted)
+    said(network, tokenizer, rows[:1], temperature=1.5, seed=5)
+    assert given_seeds == [seeds.derive(5, seeds.SAMPLING)]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])

@@ -20,7 +20,8 @@ constraint  | example                                        | numpy torch trans
 credentials |                                                |                                      |
 columns     |                                                |                                      |
 overriding  |                                                |                                      | hydra yaml
-runs        | credentials overriding                         |                                      |
+seeds       |                                                |                                      |
+runs        | credentials overriding seeds                   |                                      |
 errors      |                                                |                                      |
 upstream    |                                                |                                      | huggingface_hub requests transformers safetensors
 uploads     | credentials                                    |                                      |
@@ -36,7 +37,7 @@ ranges      | groups                                         |                  
 config      | credentials groups ranges                                  | hydra omegaconf                      |
 ranks       |                                                |                                      | torch
 checkpoints |                                                |                                      |
-resuming    | checkpoints config lock runs                        |                                      |
+resuming    | checkpoints config lock runs seeds                  |                                      |
 preemption  | ranks                                          |                                      |
 driver      | credentials lock overriding runs                     |                                      | yaml
 commandline | credentials errors config ranks preemption driver     | hydra omegaconf                      |
@@ -63,7 +64,7 @@ merging     |                                                | torch peft       
 model       | errors config ranks machines merging tiny smollm2 upstream | torch bitsandbytes peft transformers huggingface_hub |
 lineage     | config hub ranks runs merging model                  |                                      |
 doctor      | errors config commandline prompts data geometry machines memory fitting speed | hydra          | tqdm packaging model
-reproduction | columns errors overriding runs config commandline data evaluation | hydra omegaconf yaml                 | torch model
+reproduction | columns errors overriding runs seeds config commandline data evaluation | hydra omegaconf yaml                 | torch model
 duckdb_tables |                                              | sqlalchemy                           |
 copying     | errors sql                                     |                                      | sqlalchemy duckdb_tables
 provenance  | config                                         |                                      |
@@ -81,18 +82,18 @@ sharding    | ranks attention passes cross_entropy fast_path step | torch       
 anomalies   |                                                | torch bitsandbytes                     |
 snapshot    |                                                | numpy torch safetensors              |
 pushing     | credentials config uploads syncing             |                                      |
-checkpointing | config ranks preemption model checkpoints snapshot pushing upstream | torch transformers trl |
-trainer     | config runs ranks anomalies speed model passes fast_path graphs step sharding checkpointing upstream | torch datasets transformers trl |
+checkpointing | config ranks preemption model checkpoints seeds snapshot pushing upstream | torch transformers trl |
+trainer     | config runs ranks seeds anomalies speed model passes fast_path graphs step sharding checkpointing upstream | torch datasets transformers trl |
 prefixes    |                                                |                                      |
 prefill     | attention prefixes                             | torch                                |
 steps       | attention fast_path prefixes                   | torch                                |
 checking    | steps                                          | numpy torch                                |
 decoding    | speed prefixes prefill steps checking          | torch                                |
-generation  | fast_path decoding checking upstream           | torch bitsandbytes                   | constraint
+generation  | fast_path decoding checking seeds upstream           | torch bitsandbytes                   | constraint
 vllm_engine | config model                                   |                                      | vllm
 callbacks   | example runs ranks tracking config prompts scorer sql generation studies | torch transformers |
 encoding    | example config prompts                         |                                      |
-training    | example runs uploads lock checkpoints resuming preemption pushing tracking hub config ranks encoding data report studies geometry machines memory fitting lineage merging model passes sharding trainer callbacks | torch transformers |
+training    | example runs seeds uploads lock checkpoints resuming preemption pushing tracking hub config ranks encoding data report studies geometry machines memory fitting lineage merging model passes sharding trainer callbacks | torch |
 voting      | example scorer                                 |                                      |
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts merging model fast_path checking generation vllm_engine voting repair | tqdm | constraint

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from text2sql import cli, config, reproduction, runs, scoring
+from text2sql import cli, config, reproduction, runs, scoring, seeds
 from text2sql.reproduction import outcome, plan, process
 from text2sql.reproduction.plan import literal
 
@@ -70,7 +70,7 @@ def bare(small, tmp_path):
 
     def bare(*overrides, **stamp):
         folder = saved(tmp_path / "bare", small("phase=1", *overrides))
-        about = {"kind": "train", "status": "finished", "phase": 1, "processes": 1, "gpu": None}
+        about = {"kind": "train", "status": "finished", "phase": 1, "processes": 1, "gpu": None, "seeds": seeds.SCHEME}
         return stamped(folder, **{**about, **COMMIT, **PROCESSOR, "versions": runs.versions(), **stamp})
 
     return bare
@@ -203,6 +203,11 @@ DIFFERING = {
     "GPU": ({"gpu": "Tesla T4"}, "GPU: Tesla T4 in the run, none here"),
     "prompt": ({"prompt_sha256": "0" * 64}, "prompt: another hash than in the run; look at the settings of prompt"),
     "tokenizer": ({"tokenizer_sha256": "0" * 64}, "tokenizer: another one"),
+    "seeds of an older version": (
+        {"seeds": None},
+        "seeds: order of examples, first weights and dropout are drawn from the seed in another way than in the run, so its "
+        "numbers are others; git checkout aaaaaaaaaaaa repeats them",
+    ),
     "precision": ({"precision": "bf16"}, "precision: bf16 in the run, fp32 here"),
     "data": ({"data": {"sha256": "0" * 64}}, "data: other examples"),
 }
@@ -212,6 +217,17 @@ DIFFERING = {
 def test_a_difference_is_one_line(trained, capsys, changes, line):
     (found,) = said(capsys, stamped(trained.one, **changes))
     assert found.startswith(line)
+
+
+@pytest.mark.parametrize(("votes", "lines"), [(1, 0), (4, 1)])
+def test_seeds_of_an_older_version_are_no_difference_to_greedy_answers(
+    trained, compose_raw, capsys, tmp_path, votes, lines
+):
+    typed = [f"adapter={trained.two}/adapter", "data=spider", "data.path=mini", "hardware=cpu", f"eval.votes={votes}"]
+    folder = saved(tmp_path / "scored", OmegaConf.to_yaml(compose_raw(typed, "evaluate")), typed)
+    stamped(folder, kind="evaluate", status="finished", **COMMIT, **PROCESSOR)
+    found = [line for line in said(capsys, folder) if line.startswith("seeds: sampled answers are drawn")]
+    assert len(found) == lines
 
 
 def test_the_number_of_cores_counts_where_nobody_set_the_threads(bare, capsys):

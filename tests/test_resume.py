@@ -16,7 +16,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from text2sql import checkpoints, launch, lock, resuming, runs, snapshot, training
+from text2sql import checkpoints, launch, lock, resuming, runs, seeds, snapshot, training
 from text2sql.preemption import Interrupted
 from text2sql.trainer import TokenBudgetTrainer
 
@@ -238,6 +238,51 @@ def test_other_data_are_refused(tmp_path):
         resuming.check_facts(tmp_path / "checkpoint-1", {"data_sha256": "b"})
 
 
+def as_before_seeds_had_names(run):
+    """Make the checkpoints of a run those of a version that derived its seeds by sums and did not say so."""
+    for checkpoint in checkpoints.all_in(run / "checkpoints"):
+        state = snapshot.read_json(checkpoint / snapshot.STATE)
+        assert state.pop("seeds") == seeds.SCHEME
+        snapshot.write_json(checkpoint / snapshot.STATE, state)
+        (checkpoint / checkpoints.MANIFEST).unlink()
+        checkpoints.write(checkpoint, lambda aside, old=checkpoint: shutil.copytree(old, aside, dirs_exist_ok=True))
+        assert checkpoints.damage(checkpoint) is None
+    stamp = runs.read(run)
+    assert stamp.pop("seeds") == seeds.SCHEME
+    runs.write_stamp(run, stamp)
+
+
+def test_a_checkpoint_whose_numbers_were_drawn_in_another_way_is_refused_and_left_as_it_is(
+    small, tmp_path, monkeypatch
+):
+    run = tmp_path / "run"
+    break_off(monkeypatch, small(*SETTINGS), run, 5)
+    as_before_seeds_had_names(run)
+    runs.note(run, process=None)
+    runs.append_jsonl(run / "history.jsonl", [{"step": 5}])
+
+    def content():
+        return {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+
+    before = content()
+    with pytest.raises(
+        ValueError, match=r"in another way \(1, here 2.*Begin anew in another folder with hydra\.run\.dir=DIR"
+    ):
+        training.train(small(*SETTINGS, "resume=true"), str(run))
+    assert content() == before
+
+
+def test_one_of_such_a_version_that_has_no_whole_checkpoint_begins_at_its_start(small, tmp_path, monkeypatch, whole):
+    run = tmp_path / "run"
+    break_off(monkeypatch, small(*SETTINGS), run, 3)
+    as_before_seeds_had_names(run)
+    runs.note(run, process=None)
+    (run / "checkpoints/checkpoint-2" / snapshot.OPTIMIZER).write_bytes(b"torn")
+    training.train(small(*SETTINGS, "resume=true"), str(run))
+    assert runs.adapter_sha256(run / "adapter") == runs.adapter_sha256(whole / "adapter")
+    assert runs.read(run)["seeds"] == seeds.SCHEME
+
+
 # Several processes
 
 
@@ -276,5 +321,22 @@ def test_two_processes_go_on_as_if_never_stopped(small, tmp_path):
     assert runs.read(tmp_path / "run")["status"] == "interrupted"
     assert [path.name for path in checkpoints.all_in(tmp_path / "run/checkpoints")] == ["checkpoint-1"]
     assert in_two_ranks(small(*settings, "resume=true"), tmp_path / "run") == 0
+    randoms = snapshot.read_json(checkpoints.newest_whole(tmp_path / "run/checkpoints") / snapshot.STATE)["random"]
+    assert len({one["torch"] for one in randoms}) == 2
     assert runs.adapter_sha256(tmp_path / "run/adapter") == runs.adapter_sha256(tmp_path / "whole/adapter")
     assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+
+
+def test_each_process_has_the_dropout_of_its_number(small, tmp_path):
+    """Without any to draw, each is at its last step where it began."""
+    settings = (
+        "phase=1",
+        "hardware.devices=2",
+        "trainer.max_steps=1",
+        "lora.lora_dropout=0.0",
+        "eval.num_live_samples=0",
+    )
+    assert in_two_ranks(small(*settings), tmp_path / "run") == 0
+    randoms = snapshot.read_json(tmp_path / "run/checkpoints/checkpoint-1" / snapshot.STATE)["random"]
+    begun = [torch.Generator().manual_seed(seeds.derive(42, seeds.DROPOUT, rank)).get_state() for rank in range(2)]
+    assert [one["torch"] for one in randoms] == [state.numpy().tobytes().hex() for state in begun]

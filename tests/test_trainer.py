@@ -71,7 +71,7 @@ def test_every_epoch_is_another_permutation_and_a_seed_repeats_them():
     assert all(sorted(order) == list(range(30)) for order in flat)
     assert len(set(flat)) == 3
     assert epochs(StepSampler(30, 4, seed=1), 3) == orders
-    assert epochs(StepSampler(30, 4, seed=2), 3)[0] != orders[0]
+    assert epochs(StepSampler(30, 4, seed=2), 3)[0] not in orders
 
 
 @pytest.mark.parametrize(("examples", "batch_size", "sizes"), [(30, 4, [4] * 7 + [2]), (8, 4, [4, 4]), (3, 4, [3])])
@@ -86,7 +86,7 @@ def test_the_loader_yields_the_rows_of_whole_steps_in_the_order_of_its_epoch():
     loader = StepLoader(rows, 4, seed=3)
     for epoch in (0, 1):
         loader.set_epoch(epoch)
-        (order,) = epochs(StepSampler(10, 4, seed=3 + epoch), 1)
+        order = epochs(StepSampler(10, 4, seed=3), 2)[epoch]
         assert [batch["rows"] for batch in loader] == [[rows[i] for i in step] for step in order]
 
 

@@ -11,11 +11,12 @@ import torch
 from omegaconf.errors import ConfigKeyError
 from safetensors.torch import load_file
 
-from text2sql import config, data, fitting, lineage, model, prompts, runs, training
+from text2sql import config, data, fitting, lineage, model, prompts, runs, seeds, training
 from text2sql.config import BadRow
 from text2sql.passes import concatenate
 from text2sql.step import StepGradient
 from text2sql.tracking import Tracker
+from text2sql.trainer import TokenBudgetTrainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -245,6 +246,61 @@ def test_a_seed_decides_the_first_weights_and_the_rows(small, tmp_path, monkeypa
     assert same_rows == rows
     assert not torch.equal(other_weights, weights)
     assert other_rows != rows
+
+
+class Streams:
+    """What a training draws by its seed: the first weights, each step's examples, and where dropout's numbers are before it."""
+
+    def __init__(self, monkeypatch, config, run):
+        self.weights, self.order, self.dropout = None, [], []
+        compute, of_this = TokenBudgetTrainer.training_step, self
+
+        def note(self, network, inputs, *some):
+            if of_this.weights is None:
+                values = trainable(self.model)
+                of_this.weights = {name: value.detach().clone() for name, value in values.items()}
+            of_this.order.append([row.ids for row in inputs["rows"]])
+            of_this.dropout.append(torch.get_rng_state().tolist())
+            return compute(self, network, inputs, *some)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(TokenBudgetTrainer, "training_step", note)
+            training.train(config, str(run))
+        self.dropout.append(torch.get_rng_state().tolist())
+
+    def has_weights_of(self, other):
+        return self.weights.keys() == other.weights.keys() and all(
+            torch.equal(value, other.weights[name]) for name, value in self.weights.items()
+        )
+
+
+def test_a_change_to_what_one_stream_of_numbers_is_for_shifts_no_other(small, tmp_path, monkeypatch):
+    settings = ("phase=1", "trainer.num_train_epochs=2", "trainer.logging_steps=4")
+    first = Streams(monkeypatch, small(*settings), tmp_path / "first")
+    assert len(first.order) == 6 and len(set(map(str, first.dropout))) == 7
+
+    ranked = Streams(monkeypatch, small(*settings, "lora.r=4"), tmp_path / "rank")
+    assert not ranked.has_weights_of(first)
+    assert (ranked.order, ranked.dropout) == (first.order, first.dropout)
+
+    load = model.load_base
+    with monkeypatch.context() as patch:  # one that draws numbers while it is loaded
+        patch.setattr(model, "load_base", lambda config: (load(config), torch.rand(3))[0])
+        shorter = Streams(monkeypatch, small(*settings, "lora.lora_dropout=0.0"), tmp_path / "dropout")
+    assert shorter.has_weights_of(first)
+    assert shorter.order == first.order
+
+    batched = Streams(monkeypatch, small(*settings, "trainer.batch_size=5", "eval.num_live_samples=0"), tmp_path / "b")
+    assert batched.has_weights_of(first)
+    assert batched.dropout[0] == first.dropout[0]
+
+
+def test_nothing_but_dropout_draws_from_its_numbers(small, tmp_path, monkeypatch):
+    """Neither the loader of the examples, nor an evaluation, nor live samples, nor a checkpoint."""
+    settings = ("phase=1", "lora.lora_dropout=0.0", "trainer.eval_steps=2", "trainer.save_steps=2", "seed=7")
+    found = Streams(monkeypatch, small(*settings, "trainer.num_train_epochs=2"), tmp_path / "run")
+    begun = torch.Generator().manual_seed(seeds.derive(7, seeds.DROPOUT, 0)).get_state().tolist()
+    assert found.dropout == [begun] * 7
 
 
 # Ends that are not good

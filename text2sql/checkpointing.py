@@ -13,7 +13,7 @@ import torch
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
-from text2sql import checkpoints, model, ranks, snapshot, upstream
+from text2sql import checkpoints, model, ranks, seeds, snapshot, upstream
 from text2sql.config import Config
 from text2sql.preemption import Interrupted, Stop
 from text2sql.pushing import Pusher
@@ -99,6 +99,7 @@ class CheckpointingTrainer(upstream.TrainerHooks, SFTTrainer):
             "seconds": self.seconds(),
             "counters": self.counters(),
             "facts": self.facts,
+            "seeds": seeds.SCHEME,
         }
         snapshot.write_json(folder / snapshot.STATE, state)
         if self.config.hub.push_to_hub:

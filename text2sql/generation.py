@@ -12,7 +12,7 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 
-from text2sql import decoding, fast_path, upstream
+from text2sql import decoding, fast_path, seeds, upstream
 from text2sql.checking import Constraint
 
 FENCED = re.compile(r"```(?:sqlite|sql)?\s*(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
@@ -42,7 +42,7 @@ def generate(
     """Yield (index into `rows`, answer) as answers end; `rows` are prompts' token ids.
 
     Answers are greedy where `temperature`, one for all or one a row, is 0, and else samples of softmax(scores / temperature)
-    by `seed`; a row with a constraint says only what it allows. Rows that are alike share their prompt's keys and values.
+    by the run's `seed`; a row with a constraint says only what it allows. Rows that are alike share keys and values.
 
     A model on the fast path is decoded by `decoding`, which says what `max_cache_tokens` and `graphs` mean, in the type that
     it was switched on with; any other by transformers' generate() in padded batches, in `precision` (`fp16`, `bf16`, `fp32`).
@@ -65,7 +65,7 @@ def generate(
             max_cache_tokens=max_cache_tokens,
             graphs=graphs,
             temperatures=temperatures,
-            seed=seed,
+            seed=seeds.derive(seed, seeds.SAMPLING),
             constraints=constraints,
         ):
             yield i, tokenizer.decode(ids, skip_special_tokens=True).strip()
@@ -81,15 +81,17 @@ def _generate_padded(
     constraints: Sequence[Constraint] | None,
 ) -> Iterator[tuple[int, str]]:
     """The answers of `said` to batches of rows of one temperature each."""
+    number = 0
     for temperature in sorted(set(temperatures)):
         of_it = [i for i, one in enumerate(temperatures) if one == temperature]
         lengths = [len(rows[i]) + max_new_tokens for i in of_it]
         for batch in token_budget_batches(lengths, max_cache_tokens or PADDED_CACHE_TOKENS):
             indices = [of_it[k] for k in batch]
             some = constraints and [constraints[i] for i in indices]
-            seed += 1
+            derived = seeds.derive(seed, seeds.SAMPLING, number)
+            number += 1
             yield from zip(
-                indices, said([rows[i] for i in indices], temperature=temperature, seed=seed, constraints=some)
+                indices, said([rows[i] for i in indices], temperature=temperature, seed=derived, constraints=some)
             )
 
 

@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from text2sql import checkpoints, lock, runs
+from text2sql import checkpoints, lock, runs, seeds
 from text2sql.config import Config
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ def claim(run: Path, config: Config, **stamp: Any) -> bool:
         check_same(run, before, config, "train")
         if runs.is_at_work(before):
             raise ValueError(f"a process is training in {run} at this moment; wait for its end or end it")
+    _check_seeds(run)
     runs.restart(run, before, settings=settings(config), **stamp)
     return True
 
@@ -89,6 +90,20 @@ def check_same(run: Path, record: Mapping[str, Any], config: Config, kind: str) 
             f"resume=true: the run in {run} has other settings, so this would not go on with it: {'; '.join(differing)}. Leave "
             "them as they were, or start another run with hydra.run.dir=DIR"
         )
+
+
+def _check_seeds(run: Path) -> None:
+    """ValueError if a whole checkpoint here is of a training whose later random numbers would not be drawn as they were."""
+    for checkpoint in checkpoints.all_in(run / "checkpoints"):
+        state = runs.read_object(checkpoint / "state.json")
+        scheme = state.get("seeds", seeds.FIRST_SCHEME)
+        if state and scheme != seeds.SCHEME and checkpoints.damage(checkpoint) is None:
+            raise ValueError(
+                f"resume=true: {checkpoint} was written by a version of text2sql that draws the order of examples and dropout "
+                f"from the seed in another way ({scheme}, here {seeds.SCHEME}: docs/reliability.md), so this would not go on "
+                "with it. Begin anew in another folder with hydra.run.dir=DIR, or go on with the version of the commit in "
+                f"{run / 'run.json'}"
+            )
 
 
 def prepare(run: Path) -> Path | None:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from text2sql import credentials, overriding
+from text2sql import credentials, overriding, seeds
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +121,7 @@ def _stamp(more: Mapping[str, Any]) -> dict[str, Any]:
         "versions": versions(),
         "platform": platform.platform(),
         "process": process(),
+        "seeds": seeds.SCHEME,
         **processor(),
         **commit(),
         **more,

@@ -17,7 +17,7 @@ from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 from trl import SFTConfig
 
-from text2sql import fast_path, model, ranks, runs, sharding, speed, upstream
+from text2sql import fast_path, model, ranks, runs, seeds, sharding, speed, upstream
 from text2sql.anomalies import MAX_IN_A_ROW, Seen, Spikes, Watch
 from text2sql.checkpointing import CheckpointingTrainer
 from text2sql.config import Config, Device, OnNan, Trainer
@@ -64,7 +64,7 @@ class StepSampler(torch.utils.data.Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         if self.is_over:
             return
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        generator = torch.Generator().manual_seed(seeds.derive(self.seed, seeds.DATA_ORDER, self.epoch))
         order = torch.randperm(self.num_examples, generator=generator).tolist()
         for start in range(0, len(order), self.batch_size):
             yield order[start : start + self.batch_size]
@@ -78,7 +78,8 @@ class StepLoader(torch.utils.data.DataLoader[Any]):
 
     def __init__(self, rows: Sequence[Row], batch_size: int, seed: int) -> None:
         self.steps = StepSampler(len(rows), batch_size, seed)
-        super().__init__(rows, batch_sampler=self.steps, collate_fn=collate)  # type: ignore[arg-type]
+        own = torch.Generator()  # torch draws a number from it in each epoch, and would from dropout's
+        super().__init__(rows, batch_sampler=self.steps, collate_fn=collate, generator=own)  # type: ignore[arg-type]
 
     def set_epoch(self, epoch: int) -> None:
         self.steps.set_epoch(epoch)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import set_seed
 
 from text2sql import (
     checkpoints,
@@ -27,6 +26,7 @@ from text2sql import (
     report,
     resuming,
     runs,
+    seeds,
     sharding,
     uploads,
 )
@@ -121,17 +121,16 @@ def _train(
     validation_set = Tokens.of(held_out.examples, tokenizer, config)
     remembered = _of_parent(parent or merged, config, tokenizer)
     config, needed = _before_weights(config, [len(row) for row in train_set.rows], run)
-    set_seed(config.seed)  # the adapter's initial weights follow from it
     base = model.load_base(config)
     base, rounded_away = lineage.merge(base, merged)
+    torch.manual_seed(seeds.derive(config.seed, seeds.ADAPTER))
     adapted = model.load_adapter(base, parent, trainable=True) if parent else model.new_adapter(base, config.lora)
     tracker = _tracker(config, run)
     try:
         timed = fitting.with_max_steps(config, [len(row) for row in train_set.rows])
         trainer = build_trainer(timed, adapted, tokenizer, train_set, validation_set, run, tracker)
         trainer.facts, trainer.started, trainer.stop, trainer.pusher = facts, started, stop, pusher
-        if not ranks.is_main():
-            torch.manual_seed(config.seed + ranks.rank())  # dropout of its own for each rank's examples
+        torch.manual_seed(seeds.derive(config.seed, seeds.DROPOUT, ranks.rank()))  # nothing else draws from here on
         b_norm = model.lora_b_norm(adapted)
         _say(timed, train_set, adapted, parent, merged, b_norm)
         before = trainer.step.mean_loss(remembered) if remembered else None

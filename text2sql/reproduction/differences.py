@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from text2sql import data, runs
+from text2sql import data, runs, seeds
 from text2sql.config import Device
 from text2sql.reproduction.plan import KEPT_HERE, Plan, flat
 
@@ -33,7 +33,7 @@ def differences(plan: Plan) -> list[Difference]:
 
     Loads the data and, for a training, the tokenizer. What a run did not record is not compared: `not_recorded` names it.
     """
-    parts = (_code, _versions, _machine, _settings, _prompt, _adapter, _predictions, _data, _model)
+    parts = (_code, _seeds, _versions, _machine, _settings, _prompt, _adapter, _predictions, _data, _model)
     return [found for part in parts for found in part(plan)]
 
 
@@ -56,6 +56,17 @@ def _code(plan: Plan) -> Iterator[Difference]:
     state = [(one.get("dirty", False), one.get("changes_sha256")) for one in (there, here)]
     if state[0] != state[1] or (state[0][0] and state[0][1] is None):
         yield Difference("changes to the commit", f"{_changes(there)} in the run, {_changes(here)} here")
+
+
+def _seeds(plan: Plan) -> Iterator[Difference]:
+    """How streams of random numbers are derived from the seed; a greedy evaluation draws none."""
+    there, is_training = plan.recorded.stamp, plan.recorded.stamp["kind"] == "train"
+    draws = "order of examples, first weights and dropout are" if is_training else "sampled answers are"
+    if there.get("seeds", seeds.FIRST_SCHEME) == seeds.SCHEME or not (is_training or plan.config.eval.votes > 1):
+        return
+    cure = f"git checkout {there['commit'][:12]}" if "commit" in there else "the version of the run"
+    text = f"{draws} drawn from the seed in another way than in the run, so its numbers are others; {cure} repeats them"
+    yield Difference("seeds", text, loosens=True)
 
 
 def _changes(stamp: dict[str, Any]) -> str:
