@@ -129,9 +129,9 @@ BACKENDS = {"examples": _by_example, "flash": _flash, "efficient": _efficient}
 
 
 class Cache:
-    """Keys and values of the tokens so far, one slot a row, filled from the left; the Layout of one-token decoding.
+    """Keys and values of the tokens so far, one slot a row, filled from the left; the Layout of decoding.
 
-    `keys` and `values` are (layers, rows, kv_heads, room, head_dim). `at` says where each row's next token stands: it sees
+    `keys` and `values` are (layers, rows, kv_heads, room, head_dim). `at` says where each row's next tokens stand: one sees
     what stands at or before its own place in its row, so what lies behind is not seen and is written over later.
     """
 
@@ -139,7 +139,7 @@ class Cache:
         self.keys, self.values = keys, values
         self.rows = torch.arange(keys.shape[1], device=keys.device)
         self.places = torch.arange(keys.shape[3], device=keys.device)
-        self.positions = self.rows
+        self.slots = self.positions = self.rows
         self.mask = keys
 
     @classmethod
@@ -171,9 +171,11 @@ class Cache:
         zeros = torch.zeros(hidden.shape, dtype=self.keys.dtype, device=hidden.device)
         return zeros.masked_fill_(hidden, -torch.inf).unsqueeze(1)
 
-    def at(self, positions: torch.Tensor) -> Cache:
-        """This cache for a forward whose tokens, one a row, stand at `positions` (rows, 1)."""
-        self.positions, self.mask = positions.squeeze(1), self.seen_from(positions)
+    def at(self, positions: torch.Tensor, heads_per_key: int = 1) -> Cache:
+        """This cache for a forward whose tokens, neighbours in their rows, stand at `positions` (rows, tokens)."""
+        mask, tokens = self.seen_from(positions), positions.shape[1]
+        self.mask = mask if tokens == 1 else mask.repeat(1, 1, heads_per_key, 1)
+        self.slots, self.positions = self.rows.unsqueeze(1).expand(-1, tokens).flatten(), positions.flatten()
         return self
 
     def write(
@@ -198,5 +200,6 @@ class Cache:
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        self.write(layer, self.rows, self.positions, key.squeeze(2), value.squeeze(2))
+        tokens = (tensor.transpose(1, 2).flatten(0, 1) for tensor in (key, value))
+        self.write(layer, self.slots, self.positions, *tokens)
         return self.look(layer, query, self.mask, scale)

@@ -136,11 +136,12 @@ class Look:
     """What all slots had written after some steps: copied while the device goes on, to be read once it is there."""
 
     def __init__(self, answers: Sequence[Answer], steps: Steps) -> None:
-        self.entries = [(answer, answer.made) for answer in answers]
+        self.answers = list(answers)
         self.eos_token_id, self.max_new_tokens = steps.one.eos_token_id, steps.max_new_tokens
         self.event = None
-        self.written, self.runners_up, self.finished = (
-            _copied(tensor[: len(answers)]) for tensor in (steps.written, steps.runners_up, steps.finished)
+        self.written, self.runners_up, self.finished, self.made = (
+            _copied(tensor[: len(answers)])
+            for tensor in (steps.written, steps.runners_up, steps.finished, steps.made.squeeze(1))
         )
         if steps.one.device.type == "cuda":
             self.event = torch.cuda.Event()
@@ -154,18 +155,19 @@ class Look:
         """Whether there is something to run, whatever the constraints will say of these tokens; waits for the device."""
         self._wait()
         return any(
-            not answer.over and (answer.stale or (made < self.max_new_tokens and not ended))
-            for (answer, made), ended in zip(self.entries, self.finished.tolist())
+            not answer.over and (answer.stale or not ended)
+            for answer, ended in zip(self.answers, self.finished.tolist())
         )
 
     def check(self, runs_on: bool) -> list[Answer]:
         """Take what is allowed; the answers to be set back. `runs_on`: further steps were begun since."""
         self._wait()
         refused, written = [], self.written.numpy()
-        for slot, (answer, made) in enumerate(self.entries):
+        for slot, (answer, made) in enumerate(zip(self.answers, self.made.tolist())):
             if answer.stale:
                 answer.stale = False
                 continue
+            answer.made = max(answer.made, made)
             for token in written[slot, len(answer.tokens) : made].tolist():
                 if answer.over:
                     break

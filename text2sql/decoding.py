@@ -19,12 +19,10 @@ log = logging.getLogger(__name__)
 MAX_ROWS = 2048
 CPU_CACHE_TOKENS = 32_768
 SHARE_OF_FREE_MEMORY = 0.6
-GPU_LOOKS_EVERY = 8
+GPU_LOOKS_EVERY = 4
 """Steps between two looks at which rows have ended: each look waits for the GPU."""
-GPU_CHECKS_EVERY = 2
-"""The same under constraints: a row that is refused a token loses the steps of two looks."""
-
-NARROW_WAITS = True
+GPU_CHECKS_EVERY = 1
+"""The same under constraints: a row that is refused a token loses the steps that run meanwhile."""
 
 
 def decode(
@@ -71,7 +69,7 @@ def decode(
         steps = kind(rows=max(len(batch.rows) for batch in plan), room=max(batch.room for batch in plan))
     for batch in plan:
         ready = steps or kind(rows=len(batch.rows), room=batch.room)
-        ready.begin([len(rows[i]) for i in batch.rows], [temperatures[i] if temperatures else 0.0 for i in batch.rows])
+        ready.begin([rows[i] for i in batch.rows], [temperatures[i] if temperatures else 0.0 for i in batch.rows])
         hidden = prefill.read(one.run, rows, batch, ready.cache, one.heads_per_key, one.prefill_tokens)
         if constraints is None:
             yield from _answers(batch, ready, hidden, every)
@@ -166,7 +164,7 @@ def _checked_late(
     pending: Look | None = None
     while True:
         launched = None
-        runs_on = pending is None or (not (steps.is_narrow and NARROW_WAITS) and pending.goes_on())
+        runs_on = pending is None or (not steps.is_narrow and pending.goes_on())
         if runs_on and not all(answer.over for answer in answers):
             _advance(answers, steps, 1 if steps.is_narrow else every)
             launched = Look(answers, steps)

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import linear
+from torch.nn.utils.rnn import pad_sequence
 
 from text2sql import fast_path, prefixes
 from text2sql.attention import Cache, Layout
+from text2sql.guessing import guess
 
 # cuDNN's attention makes a plan for every new shape, which takes longer than the steps that would use it.
 KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -26,6 +28,10 @@ PREFILL_BYTES = 1 << 30
 """What the activations of one pass over prompts may take on a GPU: a small model waits for launches in any but a long one."""
 CPU_PREFILL_TOKENS = 8192
 """Tokens of one such pass on a CPU, which gains nothing by longer ones."""
+GUESSES = 3
+"""Tokens that a recorded step reads beside the last of each row: its time goes into the cache and into launches."""
+FEW_GUESSES = 7
+"""The same where few rows are left."""
 NOTHING = -1
 """Noted where a row was restricted: what it would have said otherwise is not known."""
 FEW = 8
@@ -81,7 +87,7 @@ class Decoder:
         return Cache.empty(self.layers, rows, self.kv_heads, room, self.head_dim, self.head.dtype, self.device)
 
     def scores(self, hidden: torch.Tensor) -> torch.Tensor:
-        """What the head says of each next token (rows, vocabulary) after `hidden` (rows, hidden)."""
+        """What the head says of each next token (..., vocabulary) after `hidden` (..., hidden)."""
         return linear(hidden, self.head, self.bias)
 
 
@@ -109,11 +115,12 @@ def decoder(model: Any, eos_token_id: int, pad_token_id: int) -> Decoder:
 class Steps:
     """Where the rows of a batch stand: cache, last tokens and what was written so far; all in place, for recording.
 
-    Every row counts the tokens that it `made`, so that one can be set back behind the others. Tokens after max_new_tokens
-    go to a last column of `written` that nobody reads. With a `generator`, a row of temperature T takes the likeliest token
-    after Gumbel noise times T was added to the scores: a sample of softmax(scores / T), and of T = 0 the likeliest token.
-    With `late` checks, the tokens next likeliest to each that was taken are in `runners_up` (rows, tokens, RUNNERS_UP);
-    `set_back` takes a row back to an earlier token, and `restrict` leaves it only some for the next.
+    Every row counts the tokens that it `made`, so that one can be set back behind the others, or be ahead of them by what was
+    guessed. Tokens after max_new_tokens go to a last column of `written` that nobody reads. With a `generator`, a row of
+    temperature T takes the likeliest token after Gumbel noise times T was added to the scores: a sample of
+    softmax(scores / T), and of T = 0 the likeliest token. With `late` checks, the tokens next likeliest to each that was
+    taken are in `runners_up` (rows, tokens, RUNNERS_UP); `set_back` takes a row back to an earlier token, and `restrict`
+    leaves it only some for the next.
     """
 
     @property
@@ -132,6 +139,7 @@ class Steps:
     ) -> None:
         self.one, self.max_new_tokens, self.generator, self.late = one, max_new_tokens, generator, late
         self.cache = one.cache(rows, room)
+        self.ahead = torch.arange(1 + max(GUESSES, FEW_GUESSES), device=one.device)
         self.tokens = torch.full((rows, 1), one.pad_token_id, device=one.device)
         self.begun = torch.zeros_like(self.tokens)
         self.made = torch.zeros_like(self.tokens)
@@ -143,8 +151,9 @@ class Steps:
         self.restricted = torch.zeros((rows, 1), dtype=torch.bool, device=one.device)
         self.forbidden = torch.zeros((rows if late else 0, one.vocabulary), dtype=torch.bool, device=one.device)
 
-    def begin(self, lengths: Sequence[int], temperatures: Sequence[float]) -> None:
-        """Prompts of these lengths in the first slots; the slots behind them, if any, have ended."""
+    def begin(self, prompts: Sequence[list[int]], temperatures: Sequence[float]) -> None:
+        """These prompts, as token ids, in the first slots; the slots behind them, if any, have ended."""
+        lengths = [len(prompt) for prompt in prompts]
         self.longest, self.num_steps = max(lengths), 0
         self.tokens.fill_(self.one.pad_token_id)
         self.begun.zero_()
@@ -156,16 +165,24 @@ class Steps:
         self.temperatures[: len(lengths), 0] = torch.tensor(temperatures, device=self.one.device)
         self.restricted.zero_()
 
-    def accept(self, tokens: torch.Tensor) -> None:
-        """Write the next token (rows,) of each row, padding after its end."""
-        tokens = tokens.masked_fill(self.finished, self.one.pad_token_id).unsqueeze(1)
-        self.written.scatter_(1, self.made, tokens)
-        self.finished.logical_or_(tokens.squeeze(1) == self.one.eos_token_id)
-        self.tokens.copy_(tokens)
-        self.made.add_(1).clamp_(max=self.max_new_tokens)
+    def guesses(self) -> torch.Tensor:
+        """What each row may say after its last token (rows, guessed): here none is guessed."""
+        return self.tokens[:, :0]
+
+    def accept(self, chosen: torch.Tensor, guesses: torch.Tensor) -> None:
+        """Write what each row says next: `chosen` (rows, 1 + guessed) up to where `guesses` (rows, guessed) are not what is
+        said; padding after its end. What is written behind is written over."""
+        chosen = chosen.masked_fill(self.finished.unsqueeze(1), self.one.pad_token_id)
+        kept = 1 + (guesses == chosen[:, :-1]).long().cumprod(1).sum(1, keepdim=True)
+        ahead = self.ahead[: chosen.shape[1]]
+        self.written.scatter_(1, (self.made + ahead).clamp(max=self.max_new_tokens), chosen)
+        self.tokens.copy_(chosen.gather(1, kept - 1))
+        self.made.add_(kept).clamp_(max=self.max_new_tokens)
+        self.finished.logical_or_(((chosen == self.one.eos_token_id) & (ahead < kept)).any(1))
+        self.finished.logical_or_(self.made.squeeze(1) == self.max_new_tokens)
 
     def choose(self, scores: torch.Tensor, temperatures: torch.Tensor) -> torch.Tensor:
-        """The token (rows,) by `scores` (rows, vocabulary) and `temperatures` (rows, 1)."""
+        """The token (rows, ...) by `scores` (rows, ..., vocabulary) and `temperatures` (rows, ..., 1)."""
         return self._noisy(scores, temperatures).argmax(-1)
 
     def _noisy(self, scores: torch.Tensor, temperatures: torch.Tensor) -> torch.Tensor:
@@ -175,18 +192,20 @@ class Steps:
         return scores - temperatures * noise.clamp_(min=torch.finfo(torch.float32).tiny).log_()
 
     def _choose_and_note(self, scores: torch.Tensor) -> torch.Tensor:
-        """`choose`, and note what it would choose without that token, without both and so on; writes over `scores`.
+        """`choose` for each of some tokens, and note what it would choose without that one, without both and so on.
 
-        Of samples too: the highest of the noisy scores among some tokens is a sample of those.
+        Of samples too: the highest of the noisy scores among some tokens is a sample of those. Writes over `scores`.
         """
-        scores = self._noisy(scores, self.temperatures)
+        scores = self._noisy(scores, self.temperatures.unsqueeze(2))
         found = [scores.argmax(-1, keepdim=True)]
         for _ in range(RUNNERS_UP):
-            scores.scatter_(1, found[-1], -torch.inf)
+            scores.scatter_(2, found[-1], -torch.inf)
             found.append(scores.argmax(-1, keepdim=True))
-        noted = torch.stack(found[1:], 2).masked_fill(self.restricted.unsqueeze(2), NOTHING).int()
-        self.runners_up.scatter_(1, self.made.unsqueeze(2).expand_as(noted), noted)
-        return found[0].squeeze(1)
+        noted = torch.cat(found[1:], 2)
+        noted[:, 0].masked_fill_(self.restricted, NOTHING)
+        places = (self.made + self.ahead[: noted.shape[1]]).clamp(max=self.max_new_tokens)
+        self.runners_up.scatter_(1, places.unsqueeze(2).expand_as(noted), noted.int())
+        return found[0].squeeze(2)
 
     def first(self, hidden: torch.Tensor, correct: Correction | None = None) -> None:
         """The first token of each answer, after the last hidden states (rows, hidden) of the prompts."""
@@ -194,19 +213,24 @@ class Steps:
         scores = self.one.scores(hidden)
         chosen = self.choose(scores, self.temperatures[: len(hidden)])
         tokens[: len(hidden)] = chosen if correct is None else correct(scores, chosen)
-        self.accept(tokens)
+        self.accept(tokens.unsqueeze(1), self.tokens[:, :0])
         self.num_steps = 1
 
     def step(self, cache: Cache, correct: Correction | None = None) -> None:
-        """One more token for every row."""
-        positions = self.begun + self.made
-        hidden = self.one.run(self.tokens, positions, cache.at(positions))
-        scores = self.one.scores(hidden[:, 0])
+        """One more token for every row, and more for one whose guesses are what it says."""
+        guesses = self.guesses()
+        positions = (self.begun + self.made + self.ahead[: 1 + guesses.shape[1]]).clamp(max=cache.room - 1)
+        layout = cache.at(positions, self.one.heads_per_key)
+        scores = self.one.scores(self.one.run(torch.cat((self.tokens, guesses), 1), positions, layout))
         if self.late:
-            scores = scores.masked_fill(self.forbidden & self.restricted, -torch.inf)
-        chosen = self._choose_and_note(scores) if self.late else self.choose(scores, self.temperatures)
+            scores[:, 0].masked_fill_(self.forbidden & self.restricted, -torch.inf)
+            chosen = self._choose_and_note(scores)
+        else:
+            chosen = self.choose(scores, self.temperatures.unsqueeze(2))
         self.restricted.zero_()
-        self.accept(chosen if correct is None else correct(scores, chosen))
+        if correct is not None:
+            chosen = correct(scores[:, 0], chosen[:, 0]).unsqueeze(1)
+        self.accept(chosen, guesses)
 
     def advance(self, steps: int, correct: Correction | None = None) -> None:
         """So many steps; rows that were set back are restricted in the first of them."""
@@ -218,7 +242,7 @@ class Steps:
         """Let these slots say next what is not `forbidden` (slots, vocabulary), which is on the CPU, pinned for a GPU."""
         (where,) = self._on_device(slots)
         self.forbidden[where] = forbidden.to(self.one.device, non_blocking=True)
-        self.restricted[where] = True
+        self.restricted.index_fill_(0, where, True)
 
     def set_back(self, slots: Sequence[int], made: Sequence[int], last: Sequence[int]) -> None:
         """Let these slots stand where they had made so many tokens, the `last` of which is given.
@@ -228,7 +252,7 @@ class Steps:
         where, count, token = self._on_device(slots, made, last)
         self.made[where, 0] = count
         self.tokens[where, 0] = token
-        self.finished[where] = False
+        self.finished.index_fill_(0, where, False)  # an assignment would copy its False, and wait for the device
 
     def _on_device(self, *numbers: Sequence[int]) -> Sequence[torch.Tensor]:
         table = torch.tensor(numbers)
@@ -256,12 +280,14 @@ class Steps:
 class Recorded(Steps):
     """Steps of one shape, recorded as CUDA graphs once and replayed for every batch; a second graph is of its first few slots.
 
-    The graphs read and write the tensors that they were recorded with, which are kept for as long.
+    The graphs read and write the tensors that they were recorded with, which are kept for as long. A step guesses what the rows
+    say next, and reads that with their last tokens.
     """
 
     def __init__(self, one: Decoder, **settings: Any) -> None:
         super().__init__(one, **settings)
-        self.tensors = {name: getattr(self, name) for name in (*BY_ROW, "forbidden")}
+        self.history = torch.zeros((len(self.tokens), self.cache.room), dtype=torch.long, device=one.device)
+        self.tensors = {name: getattr(self, name) for name in (*BY_ROW, "history", "forbidden")}
         self.all, self.few = len(self.tokens), len(self.tokens) // FEW
         self.caches = {rows: self.cache.part(0, rows, self.cache.room) for rows in (self.all, self.few)}
         self._warm_up()
@@ -275,7 +301,7 @@ class Recorded(Steps):
         aside = torch.cuda.Stream(self.one.device)
         aside.wait_stream(torch.cuda.current_stream(self.one.device))
         with torch.cuda.stream(aside):
-            self.begin([1], [0.0])
+            self.begin([[self.one.pad_token_id]], [0.0])
             self.step(self.cache)
         torch.cuda.current_stream(self.one.device).wait_stream(aside)
 
@@ -298,11 +324,23 @@ class Recorded(Steps):
     def is_narrow(self) -> bool:
         return len(self.tokens) < self.all
 
-    def begin(self, lengths: Sequence[int], temperatures: Sequence[float]) -> None:
+    def begin(self, prompts: Sequence[list[int]], temperatures: Sequence[float]) -> None:
         self._take(self.all)
-        super().begin(lengths, temperatures)
+        super().begin(prompts, temperatures)
+        padded = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True)
+        self.history[: len(prompts), : self.longest] = padded.to(self.one.device)
         self.cache.keys.zero_()
         self.cache.values.zero_()
+
+    def guesses(self) -> torch.Tensor:
+        ends = self.begun + self.made
+        self.history.scatter_(1, ends, self.tokens)  # a row may have been set back to another
+        return guess(self.history, ends, FEW_GUESSES if self.is_narrow else GUESSES)
+
+    def accept(self, chosen: torch.Tensor, guesses: torch.Tensor) -> None:
+        places = self.begun + 1 + self.made + self.ahead[: chosen.shape[1]]
+        self.history.scatter_(1, places.clamp(max=self.cache.room - 1), chosen)
+        super().accept(chosen, guesses)
 
     def advance(self, steps: int, correct: Correction | None = None) -> None:
         assert correct is None, "a recorded step stops for nothing"
@@ -315,8 +353,8 @@ class Recorded(Steps):
 
     def drop(self, slots: list[int]) -> None:
         kept = torch.tensor(slots, device=self.one.device)
-        self.cache.keep(kept, self._seen())
-        for name in BY_ROW:
+        self.cache.keep(kept, self.cache.room)
+        for name in (*BY_ROW, "history"):
             tensor = self.tensors[name]
             tensor[: len(slots)] = tensor[kept]
         self._take(self.few)
