@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import fields
 from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
@@ -143,6 +144,15 @@ def set_checkpointing(model: Any, on: bool) -> None:
         getattr(model, f"{name}_enable")({"use_reentrant": False})
     else:
         getattr(model, f"{name}_disable")()
+
+
+def checkpointing(on: bool) -> dict[str, Any]:
+    """The trainer's settings for the same; the old names are deprecated, and transformers 6 will not have them."""
+    from transformers import TrainingArguments
+
+    renamed = any(field.name == "activation_checkpointing" for field in fields(TrainingArguments))
+    name = "activation_checkpointing" if renamed else "gradient_checkpointing"
+    return {name: on, f"{name}_kwargs": {"use_reentrant": False}}
 
 
 class TrainerHooks:
