@@ -271,7 +271,7 @@ def test_answers_that_nobody_waits_for_leave_everything_as_it_was(network, token
 
 def test_a_model_in_evaluation_mode_stays_in_it(network):
     network.eval()
-    network.gradient_checkpointing_disable()
+    upstream.set_checkpointing(network, False)
     before = state(network)
     with generation.inference(network, "fp32"):
         pass
