@@ -23,7 +23,7 @@ from networks import (
 )
 from transformers import AutoModelForCausalLM, Gemma2Config
 
-from text2sql import attention, fast_path, memory, runs
+from text2sql import attention, fast_path, memory, runs, upstream
 from text2sql.step import StepGradient
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -157,7 +157,7 @@ def test_recomputing_a_layer_draws_the_same_dropout_again(base):
         return by_steps(network, rows)
 
     loss, kept = seeded()
-    network.gradient_checkpointing_enable({"use_reentrant": False})
+    upstream.set_checkpointing(network, True)
     again, recomputed = seeded()
     assert again == loss
     assert difference(recomputed, kept) < 1e-6

@@ -23,7 +23,7 @@ from networks import (
     trainable,
 )
 
-from text2sql import cross_entropy, fast_path, runs, step
+from text2sql import cross_entropy, fast_path, runs, step, upstream
 from text2sql.passes import Row
 from text2sql.step import Adapter, StepGradient
 
@@ -62,7 +62,7 @@ def test_a_step_has_the_gradient_of_its_examples_taken_one_by_one(network, fast,
     loss, expected = one_by_one(learner, rows)
     assert all(gradient.norm() > 0 for gradient in expected.values())
     if checkpointing:
-        learner.gradient_checkpointing_enable({"use_reentrant": False})
+        upstream.set_checkpointing(learner, True)
     found_loss, found = by_steps(learner, rows, max_tokens, fast)
     assert found_loss == pytest.approx(loss, rel=1e-6)
     assert difference(found, expected) < 1e-5

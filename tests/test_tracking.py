@@ -6,6 +6,7 @@ import os
 import struct
 import sys
 import types
+from pathlib import Path
 
 import pytest
 from fake_wandb import FakeWandb
@@ -310,6 +311,21 @@ def test_what_a_server_that_goes_away_has_not_taken_is_sent_later(tmp_path, real
     assert [one.folder for one in syncing.sync(tmp_path).sent] == [left.folder]
     sent = real.history[left.folder.rpartition("-")[2]]
     assert [row.get("loss") for row in sent] == [2.0, None] and "samples" in sent[1]
+
+
+def test_a_mark_of_an_earlier_time_does_not_make_a_refused_run_a_sent_one(tmp_path, real, monkeypatch):
+    tracker = Tracker("offline", tmp_path, {}, project="p")
+    tracker.log({"loss": 2.0}, 1)
+    tracker.finish(max_wait_s=60)
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    Path(f"{file}.synced").touch()
+    monkeypatch.setattr(tracking, "why_offline", lambda: None)  # it goes away between that question and the upload
+    real.fault = 401
+    assert "sent nothing" in tracking.upload(file.parent, timeout_s=60)
+    real.fault = None
+    assert tracking.upload(file.parent, timeout_s=60) == ""
+    (sent,) = real.history.values()
+    assert [row["loss"] for row in sent] == [2.0]
 
 
 def test_what_a_run_is_writing_still_is_not_sent(tmp_path, server):

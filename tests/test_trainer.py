@@ -271,6 +271,14 @@ def test_the_rate_warms_up_over_a_share_of_the_steps(small, tmp_path, share, ste
     assert trainer.sft_config(small(f"trainer.warmup_ratio={share}"), tmp_path).get_warmup_steps(100) == steps
 
 
+@pytest.mark.parametrize("on", [True, False])
+def test_activations_are_recomputed_as_asked_by_no_name_that_upstream_will_drop(small, tmp_path, recwarn, on):
+    settings = trainer.sft_config(small("phase=1", f"hardware.gradient_checkpointing={on}"), tmp_path)
+    assert settings.gradient_checkpointing is on
+    assert settings.gradient_checkpointing_kwargs == {"use_reentrant": False}
+    assert [str(one.message) for one in recwarn if issubclass(one.category, FutureWarning)] == []
+
+
 def test_trl_takes_the_settings_and_keeps_two_checkpoints(small, tmp_path):
     settings = trainer.sft_config(small("phase=1"), tmp_path)
     assert settings.save_total_limit == 2

@@ -164,7 +164,7 @@ class Look:
         self._wait()
         refused, written = [], self.written.numpy()
         for slot, (answer, made) in enumerate(zip(self.answers, self.made.tolist())):
-            if answer.stale:
+            if answer.stale or answer.over:
                 answer.stale = False
                 continue
             answer.made = max(answer.made, made)

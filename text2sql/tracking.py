@@ -207,12 +207,14 @@ def upload(folder: Path, timeout_s: float = 600.0) -> str:
     """Send a run that W&B has written to the disk; "" when it is sent, or why it is not."""
     if (reason := why_offline()) is not None:
         return reason
+    for mark in folder.glob(upstream.SYNCED):
+        mark.unlink()
     command = [sys.executable, "-m", "wandb", "sync", "--include-synced", str(folder.resolve())]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, cwd=folder, check=False)
     except subprocess.TimeoutExpired:
         return f"wandb sync did not end in {timeout_s:g} s"
     said = (done.stdout + done.stderr).strip().splitlines() or ["it said nothing"]
-    if done.returncode == 0 and any(word in line for line in said for word in upstream.SYNCED):
+    if done.returncode == 0 and upstream.is_synced(folder, said):
         return ""
     return credentials.redact(f"wandb sync sent nothing ({said[-1]})")

@@ -295,8 +295,7 @@ def sft_config(config: Config, run: Path) -> SFTConfig:
         ddp_backend="gloo" if on_cpu and ranks.world_size() > 1 else None,
         per_device_train_batch_size=batch_size,
         gradient_accumulation_steps=1,
-        gradient_checkpointing=bool(hardware.gradient_checkpointing),
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        **upstream.checkpointing(bool(hardware.gradient_checkpointing)),
         eval_strategy="steps",
         save_strategy="steps",
         logging_nan_inf_filter=False,  # a NaN is to be seen in its own step, not behind an average

@@ -6,13 +6,15 @@ constraints/seed.txt and constraints/latest.txt are the two ends. Everything els
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import fields
 from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-SYNCED = ("Syncing: ", "Finished syncing")
-"""What `wandb sync` says, with exit code 0, of a run that it has sent: before and by wandb 0.31."""
+SYNCED = "*.wandb.synced"
+"""The mark that `wandb sync` leaves in a run's folder."""
 
 
 @cache
@@ -98,6 +100,16 @@ def _limit_httpx(answer_s: float, pause_s: float) -> None:
     set_client_factory(client)
 
 
+def is_synced(folder: Path, said: Iterable[str]) -> bool:
+    """Whether `wandb sync`, which ends with 0 either way, has sent the run in `folder`, where no mark was before.
+
+    wandb 0.31 marks each run that it has sent, and may end before it says so. 0.24 marks each that came to its end, sent
+    or not, and says all addresses: of one that was refused without the owner, unless the run itself names that.
+    """
+    addresses = [line.partition("Syncing: ")[2].partition("://")[2] for line in said if "Syncing: " in line]
+    return not any("//" in one for one in addresses) if addresses else any(folder.glob(SYNCED))
+
+
 def unpacked_gguf() -> dict[str, Any]:
     """How from_pretrained is told to give a GGUF file's weights as numbers.
 
@@ -132,6 +144,15 @@ def set_checkpointing(model: Any, on: bool) -> None:
         getattr(model, f"{name}_enable")({"use_reentrant": False})
     else:
         getattr(model, f"{name}_disable")()
+
+
+def checkpointing(on: bool) -> dict[str, Any]:
+    """The trainer's settings for the same; the old names are deprecated, and transformers 6 will not have them."""
+    from transformers import TrainingArguments
+
+    renamed = any(field.name == "activation_checkpointing" for field in fields(TrainingArguments))
+    name = "activation_checkpointing" if renamed else "gradient_checkpointing"
+    return {name: on, f"{name}_kwargs": {"use_reentrant": False}}
 
 
 class TrainerHooks:
