@@ -347,6 +347,46 @@ def test_the_last_rows_go_on_in_the_narrow_part_of_a_recording(
     assert replayed, "no row was left alone"
 
 
+def knowing(rows, answers, wrong_every):
+    """Guesses that are right but for every so-manieth place of an answer."""
+
+    def guess(history, ends, count):
+        found = torch.zeros((len(history), count), dtype=torch.long)
+        for slot, said in enumerate(history.tolist()):
+            known = [i for i, row in enumerate(rows) if said[: len(row)] == row]
+            if known:
+                i = max(known, key=lambda i: len(rows[i]))
+                made = int(ends[slot]) - len(rows[i]) + 1
+                places = range(made, min(made + count, len(answers[i])))
+                right = [answers[i][place] + (place % wrong_every == 0) for place in places]
+                found[slot, : len(right)] = torch.tensor(right)
+        return found
+
+    return guess
+
+
+@pytest.mark.parametrize(("wrong_every", "most"), [(1000, 5 + 2), (4, 10 + 2), (1, 40)])
+@pytest.mark.parametrize("constrained", [False, True])
+def test_guesses_that_are_right_save_steps_and_those_that_are_not_change_nothing(
+    network, rows, size, constrained, wrong_every, most, monkeypatch
+):
+    constraints = [Hashed(size, i, shortest=99) for i in range(len(rows))] if constrained else None
+    settings = {"constraints": constraints, "max_new_tokens": 40, "eos_token_id": EOS if constrained else size + 1}
+    expected, taken = decode(network, rows, **settings), []
+
+    class Counted(Replayed):
+        def advance(self, steps, correct=None):
+            taken.append(steps)
+            super().advance(steps, correct)
+
+    monkeypatch.setattr(decoding, "Recorded", Counted)
+    monkeypatch.setattr(steps, "guess", knowing(rows, expected, wrong_every))
+    monkeypatch.setattr(steps, "GUESSES", 7)
+    assert decode(network, rows, graphs=True, looks_every=1, **settings) == expected
+    if not constrained:
+        assert sum(taken) <= most
+
+
 @pytest.fixture(scope="module")
 def on_gpu(small):
     return adapted(small, "cuda")
