@@ -197,9 +197,10 @@ def test_the_longest_rows_come_first():
     assert [batch.rows for batch in found] == [[4], [3], [2], [1], [0]]
 
 
-def test_recorded_batches_have_one_size():
-    plan = decoding._plan([[1] * (1 + k % 50) for k in range(100)], 10, 64 * 40, even=True)
-    assert {len(batch.rows) for batch in plan} == {34, 32}
+@pytest.mark.parametrize(("max_rows", "sizes"), [(99, {34, 32}), (30, {25})])
+def test_recorded_batches_have_one_size(max_rows, sizes):
+    plan = decoding._plan([[1] * (1 + k % 50) for k in range(100)], 10, 64 * 40, max_rows, even=True)
+    assert {len(batch.rows) for batch in plan} == sizes
     assert max(batch.room for batch in plan) == 64
 
 

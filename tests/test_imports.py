@@ -86,7 +86,8 @@ checkpointing | config ranks preemption model checkpoints seeds snapshot pushing
 trainer     | config runs ranks seeds anomalies speed model passes fast_path graphs step sharding checkpointing upstream | torch datasets transformers trl |
 prefixes    |                                                |                                      |
 prefill     | attention prefixes                             | torch                                |
-steps       | attention fast_path prefixes                   | torch                                |
+guessing    |                                                | torch                                |
+steps       | attention fast_path guessing prefixes          | torch                                |
 checking    | steps                                          | numpy torch                                |
 decoding    | speed prefixes prefill steps checking          | torch                                |
 generation  | fast_path decoding checking seeds upstream           | torch bitsandbytes                   | constraint

@@ -12,13 +12,15 @@ import torch
 from text2sql import prefill, prefixes, speed
 from text2sql.checking import Answer, AtOnce, Constraint, Look, forbidden
 from text2sql.prefixes import Batch
-from text2sql.steps import Decoder, Recorded, Steps, decoder
+from text2sql.steps import GUESSES, Decoder, Recorded, Steps, decoder
 
 log = logging.getLogger(__name__)
 
 MAX_ROWS = 2048
 CPU_CACHE_TOKENS = 32_768
 SHARE_OF_FREE_MEMORY = 0.6
+SCORES_BYTES = 2 << 30
+"""What the scores of a recorded step may take, beside the cache."""
 GPU_LOOKS_EVERY = 4
 """Steps between two looks at which rows have ended: each look waits for the GPU."""
 GPU_CHECKS_EVERY = 1
@@ -57,11 +59,12 @@ def decode(
     recorded = launch_bound(one) if graphs is None else graphs
     on_gpu = GPU_LOOKS_EVERY if constraints is None else GPU_CHECKS_EVERY
     every = looks_every or (on_gpu if one.device.type == "cuda" else 1)
-    plan = _plan(rows, max_new_tokens, max_cache_tokens or default_cache_tokens(one), even=recorded)
+    sampled = temperatures is not None and any(temperatures)
+    most = min(MAX_ROWS, max(1, SCORES_BYTES // bytes_of_scores(one, sampled))) if recorded else MAX_ROWS
+    plan = _plan(rows, max_new_tokens, max_cache_tokens or default_cache_tokens(one), most, even=recorded)
     read, shared = prefixes.computed(rows, plan), sum(len(group.rows) > 1 for batch in plan for group in batch.groups)
     log.info("%d prompts share %d prefixes: %d of %d tokens are read", len(rows), shared, read, sum(map(len, rows)))
     late = constraints is not None and (every > 1 or recorded)
-    sampled = temperatures is not None and any(temperatures)
     generator = torch.Generator(one.device).manual_seed(seed) if sampled else None
     kind = partial(Recorded if recorded else Steps, one, max_new_tokens=max_new_tokens, generator=generator, late=late)
     steps = None
@@ -84,6 +87,11 @@ def launch_bound(one: Decoder) -> bool:
     return one.device.type == "cuda" and sum(p.numel() for p in one.model.parameters()) < speed.GRAPHS_BELOW
 
 
+def bytes_of_scores(one: Decoder, sampled: bool) -> int:
+    """What a recorded step's scores take for each row; noise for a sample, and their sum, are in float32."""
+    return (1 + GUESSES) * one.vocabulary * (one.head.dtype.itemsize + (8 if sampled else 0))
+
+
 def default_cache_tokens(one: Decoder) -> int:
     """How many tokens the cache of a batch may hold: most of what a GPU has free, a fixed number on a CPU."""
     if one.device.type != "cuda":
@@ -93,12 +101,13 @@ def default_cache_tokens(one: Decoder) -> int:
     return int(SHARE_OF_FREE_MEMORY * free) // one.bytes_per_token
 
 
-def _plan(rows: Sequence[list[int]], max_new_tokens: int, max_cache_tokens: int, even: bool) -> list[Batch]:
+def _plan(
+    rows: Sequence[list[int]], max_new_tokens: int, max_cache_tokens: int, max_rows: int, even: bool
+) -> list[Batch]:
     """The batches; `even` ones have the same number of rows, as a recording wants them."""
-    max_rows = MAX_ROWS
     if even:
         room = prefixes.rounded(max(map(len, rows)) + max_new_tokens)
-        fitting = min(MAX_ROWS, max(1, max_cache_tokens // room))
+        fitting = min(max_rows, max(1, max_cache_tokens // room))
         max_rows = -(-len(rows) // -(-len(rows) // fitting))
         max_cache_tokens = max_rows * room
     groups = prefixes.group(rows)
