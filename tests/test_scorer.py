@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import asdict
 
 import pytest
-from sql.processes import children
+from sql import processes
 
 from text2sql import scorer as scorer_module
 from text2sql.example import Example, Verdict
@@ -148,7 +148,14 @@ def test_a_file_that_is_no_sound_database_is_named_before_anything_is_scored(sco
     assert ran == []
 
 
-def test_the_processes_that_wait_end_although_a_file_is_no_database(path):
+@pytest.fixture
+def children():
+    """The workers that run and were begun in this test: what trains in another one may have left some."""
+    before = set(processes.children())
+    return lambda: [pid for pid in processes.children() if pid not in before]
+
+
+def test_the_processes_that_wait_end_although_a_file_is_no_database(path, children):
     path.write_bytes(b"")
     with Scorer(LIMITS, workers=2) as scorer, pytest.raises(ValueError, match=r"pets\.sqlite"):
         scorer.score_all([(example(path), "SELECT 1")])
@@ -250,7 +257,7 @@ def test_score_is_score_all_of_one_pair(path):
         assert scorer.score(example(path), "SELECT 2").verdict is Verdict.MATCH
 
 
-def test_score_keeps_the_process_and_its_golds(path):
+def test_score_keeps_the_process_and_its_golds(path, children):
     with Scorer(LIMITS, workers=1) as scorer:
         seen = set()
         for _ in range(5):
@@ -259,7 +266,7 @@ def test_score_keeps_the_process_and_its_golds(path):
     assert len(seen) == 1
 
 
-def test_closing_ends_the_processes(path):
+def test_closing_ends_the_processes(path, children):
     with Scorer(LIMITS, workers=2) as scorer:
         verdicts(scorer, *[(example(path), "SELECT 2")] * 50)
         assert children() != []
