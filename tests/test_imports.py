@@ -85,16 +85,16 @@ pushing     | credentials config uploads syncing             |                  
 checkpointing | config ranks preemption model checkpoints seeds snapshot pushing upstream | torch transformers trl |
 trainer     | config runs ranks seeds anomalies speed model passes fast_path graphs step sharding checkpointing upstream | torch datasets transformers trl |
 prefixes    |                                                |                                      |
-prefill     | attention prefixes                             | torch                                |
+prefill     | attention prefixes                             | numpy torch                                |
 guessing    |                                                | torch                                |
-steps       | attention fast_path guessing prefixes          | torch                                |
+steps       | attention fast_path guessing prefixes          | numpy torch                                |
 checking    | steps                                          | numpy torch                                |
 decoding    | speed prefixes prefill steps checking          | torch                                |
 generation  | fast_path decoding checking seeds upstream           | torch bitsandbytes                   | constraint
 vllm_engine | config model                                   |                                      | vllm
 callbacks   | example runs ranks tracking config prompts scorer sql generation studies | torch transformers |
-encoding    | example config prompts                         |                                      |
-training    | example runs seeds uploads lock checkpoints resuming preemption pushing tracking hub config ranks encoding data report studies geometry machines memory fitting lineage merging model passes sharding trainer callbacks | torch |
+encoding    | example config passes prompts                  |                                      |
+training    | runs seeds uploads lock checkpoints resuming preemption pushing tracking hub config ranks encoding data report studies geometry machines memory fitting lineage merging model passes sharding trainer callbacks | torch |
 voting      | example scorer                                 |                                      |
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts merging model fast_path checking generation vllm_engine voting repair | tqdm | constraint

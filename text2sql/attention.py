@@ -171,7 +171,7 @@ class Cache:
         zeros = torch.zeros(hidden.shape, dtype=self.keys.dtype, device=hidden.device)
         return zeros.masked_fill_(hidden, -torch.inf).unsqueeze(1)
 
-    def at(self, positions: torch.Tensor, heads_per_key: int = 1) -> Cache:
+    def at(self, positions: torch.Tensor, heads_per_key: int) -> Cache:
         """This cache for a forward whose tokens, neighbours in their rows, stand at `positions` (rows, tokens)."""
         mask, tokens = self.seen_from(positions), positions.shape[1]
         self.mask = mask if tokens == 1 else mask.repeat(1, 1, heads_per_key, 1)

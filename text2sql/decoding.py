@@ -50,21 +50,21 @@ def decode(
     Greedy without `temperatures`; with them, a row of temperature T > 0 is a sample of softmax(scores / T), the same for the
     same `seed`, rows and bounds. A row with a constraint says at each step the likeliest token, or a sample of those tokens,
     that it allows; greedy, it goes back to where it began a name that is like a real one. `looks_every` is how many steps run
-    between two looks at what was written; None chooses. Where it is more than one, constraints are checked while the next
-    steps run, and a row that said what it may not is set back to there.
+    between two looks at what was written; None chooses. On a GPU, and where it is more than one, constraints are checked while
+    the next steps run, and a row that said what it may not is set back to there.
     """
     if not rows:
         return
     one = decoder(model, eos_token_id, pad_token_id)
     recorded = launch_bound(one) if graphs is None else graphs
-    on_gpu = GPU_LOOKS_EVERY if constraints is None else GPU_CHECKS_EVERY
-    every = looks_every or (on_gpu if one.device.type == "cuda" else 1)
+    on_gpu = one.device.type == "cuda"
+    every = looks_every or ((GPU_LOOKS_EVERY if constraints is None else GPU_CHECKS_EVERY) if on_gpu else 1)
     sampled = temperatures is not None and any(temperatures)
-    most = min(MAX_ROWS, max(1, SCORES_BYTES // bytes_of_scores(one, sampled))) if recorded else MAX_ROWS
+    most = most_recorded_rows(one, sampled) if recorded else MAX_ROWS
     plan = _plan(rows, max_new_tokens, max_cache_tokens or default_cache_tokens(one), most, even=recorded)
     read, shared = prefixes.computed(rows, plan), sum(len(group.rows) > 1 for batch in plan for group in batch.groups)
     log.info("%d prompts share %d prefixes: %d of %d tokens are read", len(rows), shared, read, sum(map(len, rows)))
-    late = constraints is not None and (every > 1 or recorded)
+    late = constraints is not None and (on_gpu or recorded or every > 1)
     generator = torch.Generator(one.device).manual_seed(seed) if sampled else None
     kind = partial(Recorded if recorded else Steps, one, max_new_tokens=max_new_tokens, generator=generator, late=late)
     steps = None
@@ -87,9 +87,10 @@ def launch_bound(one: Decoder) -> bool:
     return one.device.type == "cuda" and sum(p.numel() for p in one.model.parameters()) < speed.GRAPHS_BELOW
 
 
-def bytes_of_scores(one: Decoder, sampled: bool) -> int:
-    """What a recorded step's scores take for each row; noise for a sample, and their sum, are in float32."""
-    return (1 + GUESSES) * one.vocabulary * (one.head.dtype.itemsize + (8 if sampled else 0))
+def most_recorded_rows(one: Decoder, sampled: bool) -> int:
+    """For how many rows the scores of a recorded step fit; noise for a sample, and their sum, are in float32."""
+    bytes_a_row = (1 + GUESSES) * one.vocabulary * (one.head.dtype.itemsize + (8 if sampled else 0))
+    return min(MAX_ROWS, max(1, SCORES_BYTES // bytes_a_row))
 
 
 def default_cache_tokens(one: Decoder) -> int:

@@ -1,21 +1,56 @@
-"""Examples to tokens by several processes, one a core."""
+"""Examples to tokens for training, by several processes, one a core."""
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from text2sql import prompts
 from text2sql.config import Config
 from text2sql.example import Example
+from text2sql.passes import Row
+
+log = logging.getLogger(__name__)
 
 EXAMPLES_A_PROCESS, MAX_PROCESSES = 500, 16
 """How many examples are worth a process of their own for encoding, and how many processes there are at most."""
 
 Kept = tuple[Example, prompts.Encoded]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Encoded examples for training: token ids with, for each, where its SQL begins."""
+
+    examples: list[Example]
+    rows: list[list[int]]
+    prompt_lengths: list[int]
+    num_shortened: int
+    num_too_long: int
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], tokenizer: Any, config: Config) -> Tokens:
+        """Encode `examples`; those that cannot fit are dropped and counted, or refused, as data.on_bad_row says."""
+        encoded, too_long = encode_side_by_side(examples, tokenizer, config)
+        if too_long:
+            log.warning("%d examples do not fit and were dropped, the first: %s", len(too_long), too_long[0])
+        if not encoded:
+            raise ValueError(f"no example fits: {too_long[0]}")
+        kept, found = zip(*encoded)
+        num_shortened = sum(one.shortened > 0 for one in found)
+        if num_shortened:
+            log.info("%d of %d prompts were shortened in their schema to fit", num_shortened, len(kept))
+        return cls(
+            list(kept), [one.ids for one in found], [one.prompt_length for one in found], num_shortened, len(too_long)
+        )
+
+    def as_rows(self) -> list[Row]:
+        return [Row(ids, start) for ids, start in zip(self.rows, self.prompt_lengths)]
 
 
 def encode_side_by_side(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from text2sql import attention
@@ -115,30 +115,32 @@ def chunks(parts: Sequence[Part], max_tokens: int) -> Iterator[list[Part]]:
         yield chunk
 
 
+def _places(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """0, 1, 2, ... up to each of these lengths, end to end."""
+    lengths = np.asarray(lengths)
+    return np.arange(lengths.sum()) - np.repeat(lengths.cumsum() - lengths, lengths)
+
+
 def _read_prefixes(run: Run, parts: Sequence[Part], cache: Cache) -> None:
-    device, lengths = cache.keys.device, [len(part.ids) for part in parts]
+    device, lengths = cache.keys.device, np.array([len(part.ids) for part in parts])
     ids = [token for part in parts for token in part.ids]
-    positions = [place for length in lengths for place in range(length)]
-    both = torch.tensor([ids, positions], device=device)
-    slots = [(part, begin, slot) for part, begin in zip(parts, accumulate(lengths, initial=0)) for slot in part.slots]
-    places = torch.cat([torch.arange(len(part.ids)) for part, _, _ in slots])
-    sizes = torch.tensor([len(part.ids) for part, _, _ in slots])
-    begins, numbers = (torch.tensor(some).repeat_interleave(sizes) for some in list(zip(*slots))[1:])
-    table = torch.stack((begins + places, numbers, places)).to(device)
-    run(both[:1], both[1:], Prefixes(attention.packed(lengths, device, cache.keys.dtype), cache, *table))
+    both = torch.from_numpy(np.stack((ids, _places(lengths)))).to(device)
+    copies = [len(part.slots) for part in parts]
+    sizes, begins = (np.repeat(some, copies) for some in (lengths, lengths.cumsum() - lengths))
+    places, slots = _places(sizes), np.repeat([slot for part in parts for slot in part.slots], sizes)
+    table = torch.from_numpy(np.stack((np.repeat(begins, sizes) + places, slots, places))).to(device)
+    packed = attention.packed(lengths.tolist(), device, cache.keys.dtype)
+    run(both[:1], both[1:], Prefixes(packed, cache, *table))
 
 
 def _read_tails(run: Run, parts: Sequence[Part], cache: Cache, heads_per_key: int) -> torch.Tensor:
-    lengths = [len(part.ids) for part in parts]
-    longest, device = max(lengths), cache.keys.device
+    device, lengths = cache.keys.device, np.array([len(part.ids) for part in parts])
+    longest, starts = int(lengths.max()), np.array([part.start for part in parts])
     ids = [token for part in parts for token in part.ids]
-    slots = [slot for slot, length in enumerate(lengths) for _ in range(length)]
-    columns = [column for length in lengths for column in range(length)]
-    places = [part.start + column for part in parts for column in range(len(part.ids))]
-    table = torch.tensor([ids, slots, columns, places], device=device)
-    view = cache.part(parts[0].first, parts[-1].last, rounded(max(part.start for part in parts) + longest))
-    starts = torch.tensor([[part.start] for part in parts], device=device)
-    mask = view.seen_from(starts + torch.arange(longest, device=device)).repeat(1, 1, heads_per_key, 1)
+    slots, columns = np.repeat(np.arange(len(parts)), lengths), _places(lengths)
+    table = torch.from_numpy(np.stack((ids, slots, columns, starts[slots] + columns))).to(device)
+    view = cache.part(parts[0].first, parts[-1].last, rounded(int(starts.max()) + longest))
+    positions = torch.from_numpy(starts[:, None] + np.arange(longest)).to(device)
+    mask = view.seen_from(positions).repeat(1, 1, heads_per_key, 1)
     hidden = run(table[:1], table[3:], Tails(view, table[1], table[3], table[2], longest, mask))
-    ends = torch.tensor(lengths, device=device).cumsum(0) - 1
-    return hidden[0, ends]
+    return hidden[0, torch.from_numpy(lengths.cumsum() - 1).to(device)]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import linear
-from torch.nn.utils.rnn import pad_sequence
 
 from text2sql import fast_path, prefixes
 from text2sql.attention import Cache, Layout
@@ -327,8 +327,10 @@ class Recorded(Steps):
     def begin(self, prompts: Sequence[list[int]], temperatures: Sequence[float]) -> None:
         self._take(self.all)
         super().begin(prompts, temperatures)
-        padded = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True)
-        self.history[: len(prompts), : self.longest] = padded.to(self.one.device)
+        padded = np.zeros((len(prompts), self.longest), dtype=np.int64)
+        for row, prompt in zip(padded, prompts):
+            row[: len(prompt)] = prompt
+        self.history[: len(prompts), : self.longest] = torch.from_numpy(padded).to(self.one.device)
         self.cache.keys.zero_()
         self.cache.values.zero_()
 

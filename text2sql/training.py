@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,7 @@ from text2sql import (
 from text2sql import config as configuration
 from text2sql.callbacks import HistoryCallback, PruningCallback, SQLSampleCallback
 from text2sql.config import Config, Device
-from text2sql.encoding import encode_side_by_side
-from text2sql.example import Example
+from text2sql.encoding import Tokens
 from text2sql.machines import GIB
 from text2sql.memory import Memory
 from text2sql.passes import Row
@@ -335,36 +333,6 @@ def _parent(config: Config, run: Path) -> Path | None:
     if ranks.is_main():
         runs.note(run, parent=str(folder))  # a run that is broken off goes on with this one, whatever is newer by then
     return folder
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Encoded examples for training: token ids with, for each, where its SQL begins."""
-
-    examples: list[Example]
-    rows: list[list[int]]
-    prompt_lengths: list[int]
-    num_shortened: int
-    num_too_long: int
-
-    @classmethod
-    def of(cls, examples: Sequence[Example], tokenizer: Any, config: Config) -> Tokens:
-        """Encode `examples`; those that cannot fit are dropped and counted, or refused, as data.on_bad_row says."""
-        encoded, too_long = encode_side_by_side(examples, tokenizer, config)
-        if too_long:
-            log.warning("%d examples do not fit and were dropped, the first: %s", len(too_long), too_long[0])
-        if not encoded:
-            raise ValueError(f"no example fits: {too_long[0]}")
-        kept, found = zip(*encoded)
-        num_shortened = sum(one.shortened > 0 for one in found)
-        if num_shortened:
-            log.info("%d of %d prompts were shortened in their schema to fit", num_shortened, len(kept))
-        return cls(
-            list(kept), [one.ids for one in found], [one.prompt_length for one in found], num_shortened, len(too_long)
-        )
-
-    def as_rows(self) -> list[Row]:
-        return [Row(ids, start) for ids, start in zip(self.rows, self.prompt_lengths)]
 
 
 def build_trainer(
