@@ -5,8 +5,8 @@
 
 The sides take turns and the best of --rounds counts; on a CPU it is the processor's time, so that other programs do not. An
 untrained model is refused more often than a trained one, and never stops by itself. Beside each time stand the recorded steps,
-wide and narrow, what constraints refused, and the first digits of the answers' SHA-256: with --guesses 0, whose steps guess
-nothing, they are the same.
+wide and narrow, what constraints refused, and the first digits of the answers' SHA-256. With --guesses 0, whose steps guess
+nothing, those of the first two sides are the same; in bf16 two processes may round apart, whatever they guess.
 """
 
 from __future__ import annotations
