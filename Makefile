@@ -6,6 +6,8 @@ CONSTRAINTS ?= seed
 VENV ?= .venv$(if $(filter-out seed,$(CONSTRAINTS)),-$(CONSTRAINTS))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile --constraint constraints/$(CONSTRAINTS).txt
+# where this is set, as in some container images, each process would compile torch and transformers anew
+unexport PYTHONDONTWRITEBYTECODE
 SWEEP := multirun/quickstart-$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .PHONY: help install quickstart test check clean

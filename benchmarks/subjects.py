@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, Trainer, 
 from transformers.trainer_utils import get_last_checkpoint
 
 from text2sql import checkpointing, checkpoints, commandline, config, data, model, runs, snapshot, tiny, training
+from text2sql.encoding import Tokens
 from text2sql.trainer import TokenBudgetTrainer
 
 TINY = (
@@ -76,7 +77,7 @@ class Plain:
         examples = data.load(settings.data, "train", seed=settings.seed).examples
         self.rows = [
             {"input_ids": row.ids, "labels": [-100] * row.prompt_length + row.ids[row.prompt_length :]}
-            for row in training.Tokens.of(examples, self.tokenizer, settings).as_rows()
+            for row in Tokens.of(examples, self.tokenizer, settings).as_rows()
         ]
 
     def train(self, folder: Path, resume: bool) -> None:

@@ -35,13 +35,13 @@ def encode(options: argparse.Namespace) -> None:
     """Write the training questions of Spider as tokens."""
     from hydra import compose, initialize_config_dir
 
-    from text2sql import commandline, config, data, training
+    from text2sql import commandline, config, data, encoding
 
     with initialize_config_dir(version_base="1.3", config_dir=str(commandline.CONF)):
         overrides = ["model=smollm2_135m", "hardware=cpu", "data=spider", f"data.path={options.data}"]
         settings = config.load(compose("train", overrides=overrides))
     examples = data.load(settings.data, "train", seed=settings.seed).examples
-    tokens = training.Tokens.of(examples, model.load_tokenizer(settings.model), settings)
+    tokens = encoding.Tokens.of(examples, model.load_tokenizer(settings.model), settings)
     with gzip.open(options.rows, "wt") as file:
         json.dump([[ids, start] for ids, start in zip(tokens.rows, tokens.prompt_lengths)], file)
 

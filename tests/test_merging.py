@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from text2sql import config, data, launch, lineage, merging, model, runs, scoring, training
+from text2sql import config, data, encoding, launch, lineage, merging, model, runs, scoring, training
 from text2sql.trainer import step_gradient
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -109,7 +109,7 @@ def test_the_adapters_folder_alone_gives_the_validation_loss_of_its_training(fre
     asked = small("phase=2", f"adapter={tmp_path / 'copied'}", "lora.r=4")
     tokenizer = model.load_tokenizer(asked.model)
     held_out = data.load(asked.data, "validation", seed=asked.seed)
-    rows = training.Tokens.of(held_out.examples, tokenizer, asked).as_rows()
+    rows = encoding.Tokens.of(held_out.examples, tokenizer, asked).as_rows()
     loaded = model.load_adapter(model.load_base(asked), tmp_path / "copied", trainable=True)
     found = step_gradient(asked, loaded).mean_loss(rows)
     trained = json.loads((fresh[0] / "metrics.json").read_text())["validation/loss"]

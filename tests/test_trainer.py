@@ -13,7 +13,7 @@ import torch
 from networks import difference, gradients, one_by_one
 from transformers import TrainerCallback
 
-from text2sql import data, fast_path, model, trainer, training, upstream
+from text2sql import data, encoding, fast_path, model, trainer, training, upstream
 from text2sql.config import Trainer
 from text2sql.graphs import bucket, longest_in, target_bucket
 from text2sql.tracking import Tracker
@@ -43,7 +43,7 @@ def adapted_at_random(config):
 def built(config, tokenizer, run, adapted=None):
     """A trainer of all that the config trains on and validates with."""
     sets = [
-        training.Tokens.of(data.load(config.data, split, seed=config.seed).examples, tokenizer, config)
+        encoding.Tokens.of(data.load(config.data, split, seed=config.seed).examples, tokenizer, config)
         for split in ("train", "validation")
     ]
     return training.build_trainer(config, adapted or adapted_at_random(config), tokenizer, *sets, run, NO_TRACKER)

@@ -11,7 +11,7 @@ import torch
 from omegaconf.errors import ConfigKeyError
 from safetensors.torch import load_file
 
-from text2sql import config, data, fitting, lineage, model, prompts, runs, seeds, training
+from text2sql import config, data, encoding, fitting, lineage, model, prompts, runs, seeds, training
 from text2sql.config import BadRow
 from text2sql.passes import concatenate
 from text2sql.step import StepGradient
@@ -29,7 +29,7 @@ def tokenizer(small):
 
 
 def tokens(config, tokenizer, split="train"):
-    return training.Tokens.of(data.load(config.data, split, seed=config.seed).examples, tokenizer, config)
+    return encoding.Tokens.of(data.load(config.data, split, seed=config.seed).examples, tokenizer, config)
 
 
 def trainable(network):
@@ -362,8 +362,8 @@ def test_two_settings_do_not_both_say_how_long_to_train(small, setting):
 def test_several_processes_encode_what_one_does(small, tokenizer):
     config = small("phase=1", "prompt.max_sql_tokens=30")
     examples = data.load(config.data, "train", seed=config.seed).examples
-    alone = training.encode_side_by_side(examples, tokenizer, config, 1)
-    assert training.encode_side_by_side(examples, tokenizer, config, 3) == alone
+    alone = encoding.encode_side_by_side(examples, tokenizer, config, 1)
+    assert encoding.encode_side_by_side(examples, tokenizer, config, 3) == alone
     assert alone[0] and alone[1]
 
 
