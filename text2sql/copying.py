@@ -148,7 +148,7 @@ def _copied(source: Any, target: sqlite3.Connection, tables: Sequence[Any], num_
             wanted = needed.setdefault((foreign.table.name, foreign.name), set())
             wanted.update(row[position] for row in rows[table.name] if row[position] is not None)
     for table in tables:
-        target.execute(_create(table, tables))
+        target.execute(_create(table, tables, rows[table.name]))
         places = ", ".join("?" * len(table.columns))
         filled = ([_value(cell) for cell in row] for row in rows[table.name])
         target.executemany(f"INSERT INTO {quote(table.name)} VALUES ({places})", filled)
@@ -160,7 +160,8 @@ def _sample(source: Any, table: Any, num_rows: int, needed: dict[tuple[str, str]
     import sqlalchemy
 
     key = list(table.primary_key.columns)
-    first = sqlalchemy.select(table).order_by(*key).limit(num_rows)
+    every = sqlalchemy.select(*(_as_read(source, column) for column in table.columns))
+    first = every.order_by(*key).limit(num_rows)
     rows = [tuple(row) for row in source.execute(first)]
     names = list(table.columns.keys())
     for (owner, column), values in needed.items():
@@ -170,8 +171,16 @@ def _sample(source: Any, table: Any, num_rows: int, needed: dict[tuple[str, str]
         missing = sorted(values - {row[position] for row in rows}, key=str)
         for start in range(0, len(missing), CHUNK):
             chosen = table.columns[column].in_(missing[start : start + CHUNK])
-            rows += [tuple(row) for row in source.execute(sqlalchemy.select(table).where(chosen))]
+            rows += [tuple(row) for row in source.execute(every.where(chosen))]
     return rows
+
+
+def _as_read(source: Any, column: Any) -> Any:
+    """A column with its cells as the driver gives them where SQLAlchemy would lose some: a SET's order, a TIME's days."""
+    import sqlalchemy
+
+    loses = source.dialect.name in ("mysql", "mariadb") and column.type.__visit_name__ in ("SET", "TIME")
+    return sqlalchemy.type_coerce(column, sqlalchemy.types.NullType()) if loses else column
 
 
 def _references(table: Any, tables: Iterable[Any]) -> Iterator[tuple[str, Any]]:
@@ -183,10 +192,11 @@ def _references(table: Any, tables: Iterable[Any]) -> Iterator[tuple[str, Any]]:
             yield key.elements[0].parent.name, by_name[target[0]].columns[target[1]]
 
 
-def _create(table: Any, tables: Sequence[Any]) -> str:
+def _create(table: Any, tables: Sequence[Any], rows: Sequence[tuple]) -> str:
     """The CREATE TABLE statement in SQLite: types, primary key, and foreign keys between tables that are copied."""
     copied = {one.name for one in tables}
-    parts = [f"{quote(column.name)} {_type(column.type)}" for column in table.columns]
+    cells = zip(*rows) if rows else ([] for _ in table.columns)
+    parts = [f"{quote(column.name)} {_type(column.type, some)}" for column, some in zip(table.columns, cells)]
     if key := [quote(column.name) for column in table.primary_key.columns]:
         parts.append(f"PRIMARY KEY ({', '.join(key)})")
     for foreign in table.foreign_key_constraints:
@@ -198,7 +208,8 @@ def _create(table: Any, tables: Sequence[Any]) -> str:
     return f"CREATE TABLE {quote(table.name)} ({', '.join(parts)})"
 
 
-def _type(kind: Any) -> str:
+def _type(kind: Any, cells: Iterable[Any]) -> str:
+    """The type of a column in SQLite, by its kind; where that says nothing or holds what SQLite's would not, by its cells."""
     import sqlalchemy
 
     names = {
@@ -209,12 +220,17 @@ def _type(kind: Any) -> str:
         sqlalchemy.Date: "DATE",
         sqlalchemy.Time: "TIME",
         sqlalchemy.LargeBinary: "BLOB",
+        sqlalchemy.String: "TEXT",
     }
-    return next((name for of, name in names.items() if isinstance(kind, of)), "TEXT")
+    name = next((name for of, name in names.items() if isinstance(kind, of)), None)
+    if name is not None and name != "INTEGER":
+        return name
+    held = {type(_value(cell)) for cell in cells if cell is not None} or {int if name else str}
+    return {int: "INTEGER", float: "REAL", bytes: "BLOB"}.get(held.pop(), "TEXT") if len(held) == 1 else "TEXT"
 
 
 def _value(cell: Any) -> Any:
-    """A cell as SQLite holds it."""
+    """A cell as SQLite holds it; an integer of more than 64 bits is text."""
     if cell is None or isinstance(cell, (str, bytes, float)):
         return cell
     if isinstance(cell, int):
@@ -223,8 +239,19 @@ def _value(cell: Any) -> Any:
         return float(cell)
     if isinstance(cell, datetime.datetime):
         return cell.isoformat(sep=" ")
+    if isinstance(cell, datetime.timedelta):
+        return _clock(cell)
     if isinstance(cell, (bytearray, memoryview)):
         return bytes(cell)
     if isinstance(cell, (dict, list, tuple)):
         return json.dumps(cell, ensure_ascii=False, default=str)
     return str(cell)
+
+
+def _clock(duration: datetime.timedelta) -> str:
+    """A duration as databases write a TIME: [-]HH:MM:SS[.ffffff], of more than 24 hours too."""
+    sign, length = ("-", -duration) if duration < datetime.timedelta() else ("", duration)
+    hours, rest = divmod(length, datetime.timedelta(hours=1))
+    minutes, rest = divmod(rest, datetime.timedelta(minutes=1))
+    part = f".{rest.microseconds:06}" if rest.microseconds else ""
+    return f"{sign}{hours:02}:{minutes:02}:{rest.seconds:02}{part}"
