@@ -48,6 +48,7 @@ def test_any_valid_query_can_be_written(seed):
     assert explain(sql, made, loose=True) == "", (sql, [table.name for table in made.tables])
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.integers(0, 2**32), st.booleans())
 def test_what_is_written_at_random_names_nothing_that_is_not_there(seed, loose):
@@ -160,7 +161,14 @@ def spider(tmp_path_factory):
     return golds
 
 
-@pytest.mark.parametrize(("split", "at_least"), [("dev", 1000), ("train_others", 1600), ("train_spider", 6900)])
+@pytest.mark.parametrize(
+    ("split", "at_least"),
+    [
+        ("dev", 1000),
+        pytest.param("train_others", 1600, marks=pytest.mark.slow),
+        pytest.param("train_spider", 6900, marks=pytest.mark.slow),
+    ],
+)
 def test_golds_of_spider_are_accepted_and_so_is_their_qualified_form(spider, split, at_least):
     golds = list(spider(split))
     assert len(golds) > at_least
