@@ -297,7 +297,7 @@ def test_an_evaluation_takes_the_fast_path_unless_hardware_says_otherwise(small,
 
 def test_without_vllm_the_cure_is_named(small, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(ValueError, match=r"pip install 'text2sql\[vllm\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[vllm\]'"):
         vllm_engine.check(on_gpu(small()))
 
 

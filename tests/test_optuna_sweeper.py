@@ -16,7 +16,7 @@ import yaml
 from text2sql import sweeps
 from text2sql.driver import journal
 
-optuna = pytest.importorskip("optuna", reason="needs optuna: pip install 'text2sql[optuna]'")
+optuna = pytest.importorskip("optuna", reason="needs optuna: pip install -e '.[optuna]'")
 
 from text2sql.studies import pruning, storage  # noqa: E402
 from text2sql.studies.settings import Pruner, Sampler, Settings, check  # noqa: E402

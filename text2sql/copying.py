@@ -64,9 +64,7 @@ def _engine(url: str) -> Any:
     try:
         import sqlalchemy
     except ImportError:
-        raise ValueError(
-            "copy-database needs SQLAlchemy: pip install 'text2sql[postgres]' (or mysql, or duckdb)"
-        ) from None
+        raise ValueError("copy-database needs SQLAlchemy: pip install -e '.[postgres]' (or mysql, or duckdb)") from None
     try:
         parsed = sqlalchemy.make_url(url)
     except sqlalchemy.exc.ArgumentError:
@@ -80,7 +78,7 @@ def _engine(url: str) -> Any:
         return sqlalchemy.create_engine(driver, **READ_ONLY.get(kind, {}))
     except (ImportError, sqlalchemy.exc.NoSuchModuleError):
         extra = EXTRAS.get(kind)
-        cure = f"pip install 'text2sql[{extra}]'" if extra else f"the kinds there are: {', '.join(EXTRAS)}"
+        cure = f"pip install -e '.[{extra}]'" if extra else f"the kinds there are: {', '.join(EXTRAS)}"
         raise ValueError(f"there is no driver for {kind} databases here: {cure}") from None
 
 

@@ -24,9 +24,7 @@ def check(config: Config) -> None:
     try:
         import vllm  # noqa: F401
     except ImportError as error:
-        raise ValueError(
-            f"eval.engine=vllm: {error}; pip install 'text2sql[vllm]', or set eval.engine=native"
-        ) from error
+        raise ValueError(f"eval.engine=vllm: {error}; pip install -e '.[vllm]', or set eval.engine=native") from error
 
 
 def generate(

@@ -44,7 +44,7 @@ def drive(settings: Settings, folder: Path, typed: Sequence[str], hydra: Hydra) 
     try:
         import optuna  # noqa: F401
     except ImportError as error:
-        raise ValueError(f"hydra/sweeper=optuna: {error}; pip install 'text2sql[optuna]'") from error
+        raise ValueError(f"hydra/sweeper=optuna: {error}; pip install -e '.[optuna]'") from error
     space = parse(settings.params or {}, typed, hydra.config_loader)
     _check_jobs(space, settings, hydra)
     direction = settings.direction or (Direction.minimize if lower_is_better(settings.metric) else Direction.maximize)
