@@ -1,6 +1,7 @@
 """A run's adapter merged into 16-bit weights that any server loads, and kept only if the answers stay the same.
 
-The base model is loaded in 16 bits and not quantised, so the merge is of the model's own weights, not of their NF4 rounding.
+An adapter learns on the base model as it is quantised, and makes up for its rounding: so the quantised weights are unpacked to
+16 bits and the adapter is added to those, or, where it is asked for, to the model's own weights.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from tqdm import tqdm
 
 from text2sql import answering, checkpoints, data, generation, merging, model, prompts, publish, runs
@@ -26,6 +28,8 @@ from text2sql.sql.judge import Limits, Rules
 log = logging.getLogger(__name__)
 
 DTYPES = ("float16", "bfloat16")
+TRAINED, ORIGINAL = BASES = ("trained", "original")
+"""What an adapter is added to: the base model as the run had it, unpacked where it was quantised, or its own weights."""
 SHARD = "4GB"
 
 
@@ -83,21 +87,24 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """A merge about to be made: the run's config, its adapter, and the questions that are asked before and after."""
+    """A merge about to be made: the run's config, its adapter and what that is added to, and the questions that are asked."""
 
     config: Config
     adapter: Path
     out: Path
     dtype: str
+    base: str
     probes: list[Example]
 
 
 def prepare(
-    run: Path, out: Path, *, dtype: str, num_probes: int, data_path: str | None, model_path: str | None
+    run: Path, out: Path, *, dtype: str, base: str, num_probes: int, data_path: str | None, model_path: str | None
 ) -> Plan:
     """Everything cheap, checked before weights are loaded. ValueError for a run, a folder or data that do not do."""
     if dtype not in DTYPES:
         raise ValueError(f"--dtype {dtype} is not one of {', '.join(DTYPES)}")
+    if base not in BASES:
+        raise ValueError(f"--base {base} is not one of {', '.join(BASES)}")
     if num_probes < 1:
         raise ValueError(
             f"--probes {num_probes} must be at least 1: without a probe nothing says that the merge is right"
@@ -110,7 +117,10 @@ def prepare(
     if model_path is not None:
         config = replace(config, model=replace(config.model, path=model_path))
     model.check_adapter(adapter, config)
-    return Plan(_here(config), adapter, out, dtype, _probes(run, config, num_probes, data_path))
+    config = _here(config)
+    if base == TRAINED and config.quant.load_in_8bit and config.hardware.device is Device.cpu:
+        raise ValueError(f"the 8-bit weights that {run} learned on need a GPU; --base {ORIGINAL} merges without one")
+    return Plan(config, adapter, out, dtype, base, _probes(run, config, num_probes, data_path))
 
 
 def _here(config: Config) -> Config:
@@ -151,9 +161,9 @@ def merge(plan: Plan, tolerance: float, accuracy_tolerance: float) -> tuple[Outc
     The merged weights are read back from the disk before they answer, so that what is judged is what is kept.
     """
     tokenizer = model.load_tokenizer(plan.config.model)
-    base = _in_16_bit(plan, plan.config.model.path)
+    base = _base(plan)
     check_space(plan, sum(weight.numel() for weight in base.parameters()))
-    beside = _answers(model.load_adapter(_answering(plan, base), plan.adapter, trainable=False), tokenizer, plan)
+    beside = _answers(PeftModel.from_pretrained(_answering(plan, base), str(plan.adapter)), tokenizer, plan)
     del base
     trained = _as_trained(tokenizer, plan)
     parent = plan.out.absolute().parent
@@ -168,7 +178,7 @@ def merge(plan: Plan, tolerance: float, accuracy_tolerance: float) -> tuple[Outc
         outcome = Outcome(found[0], found[1], rounded_away)
         problems = outcome.problems(tolerance, accuracy_tolerance)
         if not problems:
-            runs.write_json(aside / "merge.json", {**asdict(outcome), "dtype": plan.dtype})
+            runs.write_json(aside / "merge.json", {**asdict(outcome), "dtype": plan.dtype, "base": plan.base})
             if plan.out.exists():
                 plan.out.rmdir()  # fails, and nothing is lost, if it is no longer as empty as `prepare` has seen it
             aside.rename(plan.out)
@@ -182,6 +192,15 @@ def _in_16_bit(plan: Plan, path: str) -> Any:
     return loaded.to(getattr(torch, plan.dtype))
 
 
+def _base(plan: Plan) -> Any:
+    """What the adapter is added to, every weight of it in plan.dtype."""
+    quant = plan.config.quant
+    if plan.base == ORIGINAL or not (quant.load_in_4bit or quant.load_in_8bit):
+        return merging.with_merged(_in_16_bit(plan, plan.config.model.path), plan.adapter)
+    quantised = merging.with_merged(model.load_base(plan.config), plan.adapter)
+    return quantised.dequantize().to(getattr(torch, plan.dtype))
+
+
 def _answering(plan: Plan, network: Any) -> Any:
     """16-bit weights ready to answer: on a CPU, which multiplies them slowly, the same values in 32 bits."""
     return network.float() if plan.config.hardware.device is Device.cpu else network
@@ -189,7 +208,7 @@ def _answering(plan: Plan, network: Any) -> Any:
 
 def _write(plan: Plan, tokenizer: Any, folder: Path) -> float:
     """Write the merged model into `folder`; returns the share of the adapter's change that rounding took away."""
-    merged, rounded_away = merging.merge(_in_16_bit(plan, plan.config.model.path), plan.adapter)
+    merged, rounded_away = merging.add(_base(plan), plan.adapter)
     merged.config.use_cache = True
     merged.config._name_or_path = plan.config.model.hub_id
     merged.generation_config.use_cache = True

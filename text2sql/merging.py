@@ -21,6 +21,11 @@ CARD = "\nThis adapter learned on a base model with the adapter in `merged/` mer
 
 
 def merge(base: Any, folder: Path) -> tuple[Any, float]:
+    """`add` to `base` what the adapter in `folder` learned on, if that was merged weights, and then the adapter."""
+    return add(with_merged(base, folder), folder)
+
+
+def add(base: Any, folder: Path) -> tuple[Any, float]:
     """`base` with the adapter in `folder` added to its weights, and the share of that change that rounding took away again.
 
     Full-precision weights become W + BA * alpha / r, rounded to their own type. 4-bit weights are dequantised, added to and
@@ -28,7 +33,7 @@ def merge(base: Any, folder: Path) -> tuple[Any, float]:
     A share of 0 is an exact merge, and at 1 the merged network is as far from the adapted one as the base model is. The same
     merge gives the same bits, in training and in evaluation.
     """
-    adapted = PeftModel.from_pretrained(with_merged(base, folder), str(folder))
+    adapted = PeftModel.from_pretrained(base, str(folder))
     lost = changed = 0.0
     with warnings.catch_warnings(), torch.no_grad():
         warnings.filterwarnings("ignore", message="Merge lora module to 4-bit")

@@ -66,9 +66,10 @@ def _add_merge(commands: Commands[argparse.ArgumentParser]) -> None:
     merge = commands.add_parser(
         "merge",
         help="merge a run's adapter into 16-bit weights, and check the answers",
-        description="Merge the adapter into the base model's own 16-bit weights and write them to OUT, with tokenizer and\n"
-        "generation config. The same questions are asked before and after: exit code 1, and no OUT, if merging changes\n"
-        "more answers, or execution accuracy falls further, than is tolerated.",
+        description="Merge the adapter into 16-bit weights and write them to OUT, with tokenizer and generation config. It is\n"
+        "added to the weights that it learned on, unpacked, so that the answers stay those of the run, or with --base\n"
+        "original to the model's own. The same questions are asked before and after: exit code 1, and no OUT, if\n"
+        "merging changes more answers, or execution accuracy falls further, than is tolerated.",
         epilog="examples:\n  text2sql merge outputs/RUN merged\n  text2sql merge outputs/RUN merged --dtype bfloat16",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -76,6 +77,12 @@ def _add_merge(commands: Commands[argparse.ArgumentParser]) -> None:
     merge.add_argument("out", type=Path, metavar="OUT", help="folder to write, empty or absent")
     merge.add_argument(
         "--dtype", default="float16", choices=("float16", "bfloat16"), help="default: float16, which rounds less"
+    )
+    merge.add_argument(
+        "--base",
+        default="trained",
+        choices=("trained", "original"),
+        help="add to the weights as the run had them, or to the base model's own; default: trained",
     )
     merge.add_argument("--probes", type=int, default=50, metavar="N", help="questions to ask; default: 50")
     merge.add_argument(
@@ -101,6 +108,7 @@ def merge_run(options: argparse.Namespace) -> int:
         options.folder,
         options.out,
         dtype=options.dtype,
+        base=options.base,
         num_probes=options.probes,
         data_path=options.data,
         model_path=options.model,
