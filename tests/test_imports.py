@@ -98,7 +98,7 @@ training    | runs seeds uploads lock checkpoints resuming preemption pushing tr
 voting      | example scorer                                 |                                      |
 repair      | example sql config prompts scorer              |                                      |
 answering   | example hub config prompts merging model fast_path checking generation vllm_engine voting repair | tqdm | constraint
-export      | answering checkpoints config data example generation merging model prompts publish runs scorer sql | torch tqdm |
+export      | answering checkpoints config data example generation merging model prompts publish runs scorer sql | peft torch tqdm |
 scoring     | credentials example sql runs resuming driver hub cache config prompts scorer report | omegaconf                   | tqdm data evaluation voting repair answering
 confidence  | attention fast_path passes                     | torch                                |
 abstention  | confidence constraint example sql              |                                      |

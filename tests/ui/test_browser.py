@@ -177,7 +177,7 @@ def test_two_runs_stand_side_by_side_and_hostile_text_stays_text(view, fake):
     assert tab.locator(".pairs").get_by_text(fake_run.HOSTILE["script"]).count() > 0
     assert tab.locator(".pairs script, .pairs img").count() == 0
     tab.get_by_role("link", name="Next").click()
-    assert tab.locator(".pairs mark").count() > 0
+    tab.locator(".pairs mark").first.wait_for()
 
 
 def test_with_a_token_the_printed_address_opens_the_page_and_its_reports(view, found):
