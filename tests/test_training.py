@@ -86,7 +86,7 @@ def test_a_finished_run_says_what_made_it(curriculum):
     assert stamp["fingerprint"] == json.loads(
         json.dumps({**lineage.fingerprint(curriculum.one.config), "merged": None})
     )
-    assert stamp["versions"]["torch"] == torch.__version__
+    assert stamp["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]  # wheels may leave out the build
     assert stamp["parent"] is None
     assert stamp["parent_lora_b_norm"] == 0
     assert (stamp["data"]["name"], stamp["data"]["path"]) == ("gretel", "mini")
