@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from omegaconf import OmegaConf
+from peft.utils.integrations import dequantize_module_weight
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -37,38 +38,36 @@ def logits(network):
 def merged(request, curriculum, tmp_path_factory):
     """(what it was added to, folder) of the finished run of phase 2 merged into bfloat16."""
     out = tmp_path_factory.mktemp("merged") / "out"
-    loose = ("--tolerance", "1", "--accuracy-tolerance", "1")  # random weights: near ties, which rounding breaks
+    loose = ("--tolerance", "1")  # random weights: near ties, which rounding breaks
     assert merge(curriculum.two.run, out, "--dtype", "bfloat16", "--base", request.param, *loose) == 0
     return request.param, out
 
 
-@pytest.fixture(scope="module")
-def quantised(merged, curriculum, small):
-    """The run's base model as the adapter was merged into it: quantised as the run had it, or not at all."""
+@pytest.fixture
+def base(merged, curriculum, small):
+    """What the adapter was added to: the run's base model, quantised as the run had it, or not at all."""
     quant = curriculum.two.config.quant if merged[0] == export.TRAINED else config.Quant()
     return model.load_base(replace(small("phase=2", "hardware.dtype=float32"), quant=quant))
 
 
-def test_plain_transformers_load_what_was_merged(merged, quantised, curriculum):
+def test_plain_transformers_load_what_was_merged(merged, base, curriculum):
     loaded = AutoModelForCausalLM.from_pretrained(merged[1], dtype="auto")
     assert {weight.dtype for weight in loaded.parameters()} == {torch.bfloat16}
     assert not hasattr(loaded.config, "quantization_config")
     assert loaded.generation_config.eos_token_id == AutoTokenizer.from_pretrained(merged[1]).eos_token_id
-    wanted = logits(model.load_adapter(quantised, curriculum.two.adapter, trainable=False))
+    wanted = logits(model.load_adapter(base, curriculum.two.adapter, trainable=False))
     assert (logits(loaded.float()) - wanted).norm() < 0.02 * wanted.norm()
 
 
-def test_the_weights_are_those_that_were_asked_for_with_the_adapter(merged, curriculum, small):
-    name = "model.layers.0.self_attn.q_proj.weight"
-    kept = load_file(merged[1] / "model.safetensors")[name].float()
-    base = model.load_base(small("phase=2", "quant=none", "hardware.dtype=float32"))
-    before = base.get_parameter(name).clone()
-    exact = merging.merge(base, curriculum.two.adapter)[0].get_parameter(name)
-    if merged[0] == export.ORIGINAL:
-        assert (kept - exact).norm() < 0.005 * exact.norm()
-        assert (kept - exact).norm() < (before - exact).norm(), "the adapter is in them"
-    else:
-        assert 0.02 * exact.norm() < (kept - exact).norm() < 0.2 * exact.norm(), "NF4's rounding stays in them"
+def test_the_weights_are_those_that_were_asked_for_with_the_adapter(merged, base, curriculum, small):
+    name = "model.layers.0.self_attn.q_proj"
+    kept = load_file(merged[1] / "model.safetensors")[f"{name}.weight"].float()
+    before = dequantize_module_weight(base.get_submodule(name)).float().clone()
+    own = model.load_base(small("phase=2", "quant=none", "hardware.dtype=float32"))
+    change = -own.get_submodule(name).weight.clone()
+    change += merging.merge(own, curriculum.two.adapter)[0].get_submodule(name).weight
+    assert (kept - before - change).norm() < 0.005 * before.norm()
+    assert (kept - before - change).norm() < change.norm(), "the adapter is in them"
 
 
 def test_an_adapter_on_merged_weights_is_added_to_those(small, curriculum, tmp_path):
@@ -76,7 +75,7 @@ def test_an_adapter_on_merged_weights_is_added_to_those(small, curriculum, tmp_p
     asked = small("phase=2", "adapter=null", f"merge_adapter={curriculum.one.adapter}", "hardware.dtype=float32")
     training.train(asked, str(tmp_path / "run"))
     wanted = logits(model.load_adapter(model.load_base(asked), tmp_path / "run/adapter", trainable=False))
-    assert merge(tmp_path / "run", tmp_path / "out", "--tolerance", "1", "--accuracy-tolerance", "1") == 0
+    assert merge(tmp_path / "run", tmp_path / "out", "--tolerance", "1") == 0
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
     assert (logits(loaded) - wanted).norm() < 0.005 * wanted.norm()
 

@@ -238,7 +238,7 @@ def _use(published: Published) -> str:
     said = [f'The tokenizer is `AutoTokenizer.from_pretrained("{repo_id}")`.']
     if published.levels_below:
         said.append("It learned on weights with the adapter in `merged/` merged into them, hence the lines more.")
-    if quant.load_in_4bit or quant.load_in_8bit:
+    if quant.enabled:
         kind = quant.bnb_4bit_quant_type.upper() if quant.load_in_4bit else "8-bit"
         said.append(
             f"In training the base model was quantised ({kind}); a `quantization_config` of that kind loads it so."

@@ -146,9 +146,9 @@ def _copied(source: Any, target: sqlite3.Connection, tables: Sequence[Any], num_
             wanted = needed.setdefault((foreign.table.name, foreign.name), set())
             wanted.update(row[position] for row in rows[table.name] if row[position] is not None)
     for table in tables:
-        target.execute(_create(table, tables, rows[table.name]))
+        filled = [[_value(cell) for cell in row] for row in rows[table.name]]
+        target.execute(_create(table, tables, filled))
         places = ", ".join("?" * len(table.columns))
-        filled = ([_value(cell) for cell in row] for row in rows[table.name])
         target.executemany(f"INSERT INTO {quote(table.name)} VALUES ({places})", filled)
         yield f"{table.name}: {len(rows[table.name]):,} rows"
 
@@ -190,8 +190,9 @@ def _references(table: Any, tables: Iterable[Any]) -> Iterator[tuple[str, Any]]:
             yield key.elements[0].parent.name, by_name[target[0]].columns[target[1]]
 
 
-def _create(table: Any, tables: Sequence[Any], rows: Sequence[tuple]) -> str:
-    """The CREATE TABLE statement in SQLite: types, primary key, and foreign keys between tables that are copied."""
+def _create(table: Any, tables: Sequence[Any], rows: Sequence[list]) -> str:
+    """The CREATE TABLE statement in SQLite: types, those of the cells in `rows` among them, primary key, and foreign keys
+    between tables that are copied."""
     copied = {one.name for one in tables}
     cells = zip(*rows) if rows else ([] for _ in table.columns)
     parts = [f"{quote(column.name)} {_type(column.type, some)}" for column, some in zip(table.columns, cells)]
@@ -223,7 +224,7 @@ def _type(kind: Any, cells: Iterable[Any]) -> str:
     name = next((name for of, name in names.items() if isinstance(kind, of)), None)
     if name is not None and name != "INTEGER":
         return name
-    held = {type(_value(cell)) for cell in cells if cell is not None} or {int if name else str}
+    held = {type(cell) for cell in cells if cell is not None} or {int if name else str}
     return {int: "INTEGER", float: "REAL", bytes: "BLOB"}.get(held.pop(), "TEXT") if len(held) == 1 else "TEXT"
 
 

@@ -194,8 +194,7 @@ def _in_16_bit(plan: Plan, path: str) -> Any:
 
 def _base(plan: Plan) -> Any:
     """What the adapter is added to, every weight of it in plan.dtype."""
-    quant = plan.config.quant
-    if plan.base == ORIGINAL or not (quant.load_in_4bit or quant.load_in_8bit):
+    if plan.base == ORIGINAL or not plan.config.quant.enabled:
         return merging.with_merged(_in_16_bit(plan, plan.config.model.path), plan.adapter)
     quantised = merging.with_merged(model.load_base(plan.config), plan.adapter)
     return quantised.dequantize().to(getattr(torch, plan.dtype))
@@ -232,7 +231,7 @@ def _answers(network: Any, tokenizer: Any, plan: Plan, precision: str = "fp32") 
 def _as_trained(tokenizer: Any, plan: Plan) -> list[str] | None:
     """The answers of the run's own form, its base model quantised; None where it was not or cannot be here."""
     quant, hardware = plan.config.quant, plan.config.hardware
-    if not (quant.load_in_4bit or quant.load_in_8bit):
+    if not quant.enabled:
         return None
     if quant.load_in_8bit and hardware.device is Device.cpu:
         log.warning("8-bit weights need a GPU, so the merged model is not compared with the run as it was trained")

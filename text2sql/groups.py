@@ -93,6 +93,11 @@ class Quant:
     bnb_4bit_use_double_quant: bool = False
     bnb_4bit_compute_dtype: str = "float32"
 
+    @property
+    def enabled(self) -> bool:
+        """Whether weights are quantised at all."""
+        return self.load_in_4bit or self.load_in_8bit
+
 
 @dataclass
 class Lora:

@@ -215,7 +215,7 @@ def _passing(config: Config, geometry: Geometry, machine: Machine | None, precis
 def _workspace(config: Config, geometry: Geometry, precision: str) -> int:
     """Bytes of the largest linear unpacked or cast, for the moment that it is multiplied."""
     each, largest = BYTES[precision], geometry.largest_linear
-    packed = config.quant.load_in_4bit or config.quant.load_in_8bit
+    packed = config.quant.enabled
     if unpacks(config, geometry, precision) or (not packed and BYTES[config.hardware.dtype] == each):
         return 0
     compute = BYTES[config.quant.bnb_4bit_compute_dtype]

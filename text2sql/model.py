@@ -187,7 +187,7 @@ def quantization(quant: Quant, storage: str | None = None) -> BitsAndBytesConfig
 
     With `storage`, a type, 4-bit weights lie in elements of it, as FSDP needs to shard them with the others, and unpack to it.
     """
-    if not (quant.load_in_4bit or quant.load_in_8bit):
+    if not quant.enabled:
         return None
     kept = {} if storage is None else {"bnb_4bit_quant_storage": storage, "bnb_4bit_compute_dtype": storage}
     return BitsAndBytesConfig(**{**asdict(quant), **kept})

@@ -6,6 +6,7 @@ word just read. The grammar has three parts: expressions (`expressions`), FROM (
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from text2sql.constraint.resolve import Scopes
@@ -88,7 +89,7 @@ def operators(text: str) -> frozenset[bytes]:
     return frozenset(text.encode().split())
 
 
-class Rules:
+class Rules(ABC):
     """What the parts of the grammar share."""
 
     def __init__(self, scopes: Scopes) -> None:
@@ -106,17 +107,18 @@ class Rules:
 
     # --- what `clauses` gives the others
 
+    @abstractmethod
     def nested(self, select: Select, kind: str, word: bytes) -> Place:
         """The first place in a subquery of `select`, which begins with `word`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def expect_after(self, select: Select, out: bytes) -> Expect:
         """What may follow an expression that is complete: the next clause, an alias, the end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step_after(self, select: Select, out: bytes, kind: str, value: bytes) -> Place | None:
-        raise NotImplementedError
+        """The place after one lexeme that `expect_after` allows."""
 
+    @abstractmethod
     def leaving(self, select: Select, kind: str, value: bytes) -> Place | None:
         """The place after a word or sign that ends the clause; None where it does not."""
-        raise NotImplementedError
